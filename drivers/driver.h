@@ -1,11 +1,12 @@
 /* The contract of a storage driver.
  *
- * A driver assembles: given a chain of committed layers and the sid of a writable layer it prepares,
- * mounts, inspects and destroys that writable layer. It owns no record, no tar code and no policy.
+ * A driver assembles: given a chain of committed layers and the sid of a writable layer it
+ * prepares, mounts, inspects and destroys that writable layer. It owns no record, no tar code and
+ * no policy.
  *
- * Every operation blocks and runs on any worker thread; the core never runs two for one sid at the same
- * time. A driver logs nothing above debug. After a failure there is either nothing or something that
- * `list` reports. A writable layer lives in w/SID and nowhere else.
+ * Every operation blocks and runs on any worker thread; the core never runs two for one sid at the
+ * same time. A driver logs nothing above debug. After a failure there is either nothing or
+ * something that `list` reports. A writable layer lives in w/SID and nowhere else.
  */
 #pragma once
 
@@ -15,13 +16,15 @@
 #include "daemon/base/err.h"
 #include "daemon/base/fdio.h"
 #include "daemon/base/sid.h"
+#include "daemon/base/tree.h"
 
-/* The directories a driver works in. Descriptors are borrowed and stay open for the process's life. */
+/* The directories a driver works in. Descriptors are borrowed and stay open for the process's life.
+ */
 struct ld_driver_env {
-    int layers_fd;        /* DATA/layers: one directory per committed layer, overlay's marks in it */
-    int w_fd;             /* DATA/w: one directory per writable layer */
-    int stage_fd;         /* RUN/stage: private tmpfs, where mounts are built and probes scratch */
-    const char *instance; /* this store's random name: the source of our overlays is layerd:INSTANCE:SID */
+    int layers_fd; /* DATA/layers: one directory per committed layer, overlay's marks in it */
+    int w_fd;      /* DATA/w: one directory per writable layer */
+    int stage_fd;  /* RUN/stage: private tmpfs, where mounts are built and probes scratch */
+    const char *instance; /* this store's random name: our mounts are named layerd:INSTANCE:SID */
 };
 
 enum ld_driver_flags {
@@ -30,7 +33,8 @@ enum ld_driver_flags {
     LD_DRIVER_QUOTA = 1 << 2,
 };
 
-/* What `create` wants to be given back with each later call; kept by the records, opaque to them. */
+/* What `create` wants to be given back with each later call; kept by the records, opaque to them.
+ */
 struct ld_driver_state {
     char text[64];
 };
@@ -51,11 +55,15 @@ enum ld_change_kind { LD_CHANGE_ADDED, LD_CHANGE_MODIFIED, LD_CHANGE_DELETED };
 
 struct ld_change {
     enum ld_change_kind kind;
-    const char *path;      /* "/etc/passwd": bytes, starts with '/', no trailing one; "/" is the root */
+    const char *path; /* "/etc/passwd": bytes, starts with '/', no trailing one; "/" is the root */
     const struct stat *st; /* the node as it is now; as it was for a deleted one */
+    /* The node itself, valid during the call, so that a sink can open or copy it: in the writable
+     * layer, or, for a deleted one, where the chain had it. */
+    const struct ld_node *node;
 };
 
-/* A result other than 0 ends the walk; the walk then returns -1 with the err the sink has filled. */
+/* A result other than 0 ends the walk; the walk then returns -1 with the err the sink has filled.
+ */
 typedef int (*ld_change_fn)(void *arg, const struct ld_change *change, struct ld_err *err);
 typedef int (*ld_sid_fn)(void *arg, ld_sid sid, struct ld_err *err);
 
@@ -66,23 +74,26 @@ struct ld_driver {
      * says why not, the hint what would help. Leaves nothing behind. */
     int (*probe)(const struct ld_driver_env *env, unsigned *ret_flags, struct ld_err *err);
 
-    /* Makes w/SID: an empty writable layer on w->chain (vfs: the flattened copy), its root having the
-     * merged root's owner, mode, xattrs and times. Fills w->state. Not synced: the core does that. */
+    /* Makes w/SID: an empty writable layer on w->chain (vfs: the flattened copy), its root having
+     * the merged root's owner, mode, xattrs and times. Fills w->state. Not synced: the core does
+     * that. */
     int (*create)(const struct ld_driver_env *env, struct ld_writable *w, const bool *cancel,
                   struct ld_err *err);
 
     /* Mounts the writable layer at stage/SID (an existing empty directory; made by the caller).
-     * Code busy: it is held by a mount somewhere. A mount that came up read-only unasked is an error. */
+     * Code busy: it is held by a mount somewhere. A mount that came up read-only unasked is an
+     * error. */
     int (*mount)(const struct ld_driver_env *env, const struct ld_writable *w, unsigned flags,
                  struct ld_err *err);
 
-    /* Does anybody, in any namespace, still hold a mount of the writable layer? (vfs cannot see it and
-     * says no.) Must not be asked while a mount or a clone of ours is open: that counts too. */
+    /* Does anybody, in any namespace, still hold a mount of the writable layer? (vfs cannot see it
+     * and says no.) Must not be asked while a mount or a clone of ours is open: that counts too. */
     int (*in_use)(const struct ld_driver_env *env, const struct ld_writable *w, bool *ret_held,
                   struct ld_err *err);
 
-    /* Each change against the chain, exactly: type, mode, owner, rdev, target, xattrs, mtime, size and
-     * content decide. Component by component in byte order, a directory before what is in it. */
+    /* Each change against the chain, exactly: type, mode, owner, rdev, target, xattrs, mtime, size
+     * and content decide. Component by component in byte order, a directory before what is in it.
+     */
     int (*changes)(const struct ld_driver_env *env, const struct ld_writable *w, ld_change_fn sink,
                    void *arg, struct ld_err *err);
 
