@@ -1,0 +1,52 @@
+/* The daemon's settings: defaults, then the INI file with its drop-ins, then flags.
+ *
+ * Read once at start, on the main thread, before threads exist; constant afterwards (a reload only
+ * changes the log level). Strings are owned by the struct.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/base/err.h"
+#include "daemon/base/log.h"
+
+/* What one archive may hold at most; over a limit is 422 bad_content with the limit in details. */
+struct ld_import_limits {
+    uint64_t entries;        /* per layer */
+    uint64_t layer_bytes;    /* of an uncompressed layer */
+    uint64_t ratio;          /* uncompressed to compressed bytes, from 64 MiB on */
+    uint64_t decoder_memory; /* for windows over 8 MiB, one decoder at a time */
+};
+
+struct ld_config {
+    char *data_root; /* "/var/lib/layerd" */
+    char *run_root;  /* "/run/layerd" */
+    char *host;      /* "unix:///run/layerd/layerd.sock" or "fd://" */
+    char *read_host; /* the same for readers, or NULL */
+    char *group;     /* who may use the socket: "layerd" */
+    char *driver;    /* the default storage driver, or NULL: the best that works */
+    enum ld_log_level log_level;
+    enum ld_log_format log_format;
+    struct ld_import_limits import;
+    uint64_t min_free_bytes;      /* imports and creates answer no_space below it */
+    uint64_t trash_containers_ms; /* how long removed containers and images stay: 0 */
+    uint64_t trash_volumes_ms;    /* removed volumes: 24 h */
+    uint64_t trash_bytes;         /* and at most this much */
+    uint64_t drain_timeout_ms;    /* how long a stop waits for requests in work */
+};
+
+struct ld_options {
+    struct ld_config config;
+    bool check_config, version, help;
+};
+
+/* Reads argv over the file (--config FILE, default /etc/layerd/layerd.conf, which may be missing)
+ * and its drop-ins (FILE.d/ *.conf, in byte order). Code invalid: the message names file, line and
+ * key. A failure leaves *ret empty. */
+int ld_options_read(int argc, char **argv, struct ld_options *ret, struct ld_err *err);
+void ld_config_done(struct ld_config *config);
+
+/* The text of --help. */
+extern const char ld_usage_text[];

@@ -1,0 +1,100 @@
+/* The mounted life of writable layers: build at the stage, show at once, unmount with a kept clone,
+ * views for the daemon's own readers, the in-use probe.
+ *
+ * What is mounted is never stored: a table sid -> mount id is filled by one sweep of mountinfo at
+ * start and by our own mounts, and each use checks it against the kernel. Every function blocks and
+ * may run on any worker; calls for one sid are serialized in here, calls for different sids run in
+ * parallel.
+ *
+ * Sources: Documentation/filesystems/overlayfs.rst ("Sharing and copying layers"),
+ * mount_setattr(2), open_tree and move_mount of linux/mount.h. The measurements that force the
+ * shape are in docs/ARCHITECTURE.md.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/base/err.h"
+#include "drivers/driver.h"
+
+struct ld_root;
+struct ld_lanes;
+struct ld_mounts;
+
+/* Something mounted inside the container's root. */
+struct ld_mount_part {
+    enum ld_part_type { LD_PART_VOLUME, LD_PART_BIND, LD_PART_TMPFS } type;
+    const char *target;  /* absolute path in the container, resolved in its root */
+    const char *source;  /* BIND: absolute path on the host */
+    ld_sid volume;       /* VOLUME: volumes/SID */
+    const char *subpath; /* VOLUME, BIND: below the source, or NULL */
+    bool read_only;
+    uint64_t size; /* TMPFS: bytes, 0: the kernel's default */
+    bool seed;     /* VOLUME: fill it with the image's content at the target if it is still empty */
+};
+
+/* A container's file system, as the mounts need to know it. Borrowed for the call. */
+struct ld_mount_spec {
+    const char *id; /* the mount point is mnt/ID */
+    const struct ld_driver *driver;
+    struct ld_writable writable;
+    bool read_only;
+    bool is_volatile;
+    bool was_mounted; /* ever before: then the in-use probe comes first */
+    const struct ld_mount_part *parts;
+    size_t n_parts;
+};
+
+enum ld_mount_state {
+    LD_UNMOUNTED,
+    LD_MOUNTED,
+    LD_HELD, /* not mounted here, but held by somebody in another mount namespace */
+};
+
+struct ld_mounts *ld_mounts_new(const struct ld_root *root, const struct ld_driver_env *env,
+                                struct ld_lanes *lanes);
+/* Closes kept clones. Mounted containers stay mounted. */
+void ld_mounts_free(struct ld_mounts *mounts);
+
+/* Start: adopts what is mounted at mnt/ and is ours (source layerd:INSTANCE:SID, or a bind of
+ * w/SID). */
+int ld_mounts_sweep(struct ld_mounts *mounts, struct ld_err *err);
+
+/* Mounts at mnt/ID; success also when it is mounted there already (*ret_was true).
+ * busy: held in another namespace; conflict: a target is missing in a read-only container, or is
+ * not what the source is; not_found: a bind's source. After a failure nothing is mounted. */
+int ld_mounts_attach(struct ld_mounts *mounts, const struct ld_mount_spec *spec, bool *ret_was,
+                     struct ld_err *err);
+
+/* Unmounts mnt/ID and what is mounted in it; success also when it is not mounted. Never waits for
+ * the disk unless `sync`. busy: somebody is in it (details.holders names them); then all is as
+ * before. force: detached whatever holds it; *ret_held tells that somebody still does. */
+struct ld_unmount_flags {
+    bool force, sync;
+};
+int ld_mounts_detach(struct ld_mounts *mounts, const struct ld_mount_spec *spec,
+                     struct ld_unmount_flags flags, bool *ret_was, bool *ret_held,
+                     struct ld_err *err);
+
+/* From the table, checked against the kernel; no I/O. HELD as the last probe saw it. */
+enum ld_mount_state ld_mounts_state(struct ld_mounts *mounts, const char *id, ld_sid sid);
+/* Probes a container that was mounted once and is not now. */
+enum ld_mount_state ld_mounts_probe(struct ld_mounts *mounts, const struct ld_mount_spec *spec);
+
+/* Waits until nothing of ours holds the writable layer (kept clone closed), then asks the driver:
+ * true when it is free to be deleted or frozen. False too while a view is open. */
+bool ld_mounts_is_idle(struct ld_mounts *mounts, const struct ld_mount_spec *spec);
+
+/* A private clone (nodev, nosuid, noexec) of the container's tree for a reader in the daemon, also
+ * when it is not mounted. with_parts: with volumes and binds, as somebody inside sees it. Returns
+ * the root's descriptor in *ret_fd; ends with ld_view_close, which closes it. busy as for attach.
+ */
+struct ld_view {
+    int fd;
+    ld_sid sid;
+};
+int ld_mounts_view(struct ld_mounts *mounts, const struct ld_mount_spec *spec, bool with_parts,
+                   struct ld_view *ret, struct ld_err *err);
+void ld_view_close(struct ld_mounts *mounts, struct ld_view *view);
