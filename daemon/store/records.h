@@ -1,0 +1,262 @@
+/* The records of the store as plain values.
+ *
+ * Every struct owns its strings and arrays; `_done` frees them and leaves an empty value, may run
+ * twice, and accepts a zeroed struct. Text that is absent is NULL. Times are nanoseconds since
+ * 1970, 0: never. Whether something is mounted or busy is no record: the kernel is asked. Values;
+ * any thread.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/base/cleanup.h"
+#include "daemon/base/sid.h"
+
+/* Container, snapshot, volume and job ids: 64 hex digits. Image ids: "sha256:" and 64 hex digits.
+ */
+
+enum ld_origin { LD_ORIGIN_IMPORT, LD_ORIGIN_COMMIT, LD_ORIGIN_FREEZE, LD_ORIGIN_CAPTURE };
+
+/* A committed layer. Damaged when `damage` says why. */
+struct ld_layer {
+    ld_sid sid;
+    ld_sid parent_sid; /* 0: the lowest */
+    char *diff_id;     /* NULL until an image needs one */
+    char *chain_id;    /* NULL likewise; unique */
+    enum ld_origin origin;
+    char *damage; /* NULL: whole */
+    uint64_t bytes;
+    uint64_t inodes;
+    int64_t created_ns;
+};
+
+struct ld_image {
+    char *id;       /* the config's digest */
+    ld_sid tip_sid; /* 0: an image without layers */
+    void *config;   /* the config as it came, NUL added */
+    size_t config_len;
+    void *manifest; /* as it came, or NULL; not filled by lists */
+    size_t manifest_len;
+    char *media_type;   /* of the manifest */
+    uint64_t size;      /* as the importer said */
+    int64_t created_ns; /* when it came here */
+    uint64_t version;
+    char **refs; /* full names, sorted; filled by every read */
+    size_t n_refs;
+};
+
+struct ld_ref {
+    char *name; /* in full: docker.io/library/debian:latest */
+    char *image_id;
+};
+
+enum ld_mount_type { LD_MOUNT_VOLUME, LD_MOUNT_BIND, LD_MOUNT_TMPFS };
+
+/* A mount a container asks for. */
+struct ld_mount_spec {
+    enum ld_mount_type type;
+    char *source;    /* volume: its name as asked or NULL; bind: absolute path; tmpfs: NULL */
+    char *target;    /* bytes, absolute in the container */
+    char *subpath;   /* below the volume, or NULL */
+    char *volume_id; /* volume: resolved */
+    bool read_only;
+    uint64_t size; /* tmpfs: limit in bytes, 0: none */
+};
+
+struct ld_container {
+    char *id;
+    char *name;        /* NULL: none; unique among the living */
+    char *image_id;    /* NULL: made from a snapshot or nothing. May name an image removed since
+                          (force) */
+    char *image_ref;   /* as asked */
+    ld_sid parent_sid; /* the tip it stands on; 0: none */
+    ld_sid upper_sid;
+    char *driver;
+    char *driver_state; /* the driver's own text */
+    char *labels;       /* a JSON object of strings as text, never NULL when read */
+    char *config;       /* a JSON object as text, or NULL */
+    char *spec_digest;  /* of the canonical body of an idempotent PUT, or NULL */
+    char *boot_id;      /* ephemeral: the boot it lives in. Set by the store */
+    struct ld_mount_spec *mounts;
+    size_t n_mounts;
+    bool read_only;
+    bool ephemeral; /* lives until the next boot, never synced */
+    bool auto_remove;
+    bool ever_mounted;
+    char *damage; /* NULL: whole */
+    int64_t created_ns;
+    uint64_t version; /* grows with each visible change: the ETag */
+    int64_t removed_ns;
+};
+
+struct ld_volume {
+    char *id;
+    ld_sid sid;
+    char *name; /* NULL for anonymous ones: found by id */
+    bool anonymous;
+    bool seeded;
+    char *labels;      /* JSON object, never NULL when read */
+    char *spec_digest; /* or NULL */
+    char *damage;
+    int64_t created_ns;
+    uint64_t version;
+    int64_t removed_ns;
+};
+
+struct ld_event {
+    uint64_t id; /* grows; gaps are normal */
+    int64_t time_ns;
+    char *type; /* "container.create" */
+    char *kind; /* of the object: container, image, volume, layer, system */
+    char *object_id;
+    char *object_name;
+    int64_t uid, pid; /* who asked; -1: the daemon itself */
+    char *request_id;
+    char *attributes; /* a JSON object as text, or NULL */
+};
+
+enum ld_job_state {
+    LD_JOB_RUNNING,
+    LD_JOB_DONE,
+    LD_JOB_FAILED,
+    LD_JOB_CANCELED,
+    LD_JOB_INTERRUPTED, /* the daemon died meanwhile */
+};
+
+/* Progress is not a record: it lives in memory while the job runs. */
+struct ld_job {
+    char *id;
+    char *kind; /* "image.import" */
+    enum ld_job_state state;
+    char *object_kind, *object_id; /* what it is about, or NULL */
+    int64_t uid;
+    char *request_id;
+    char *result; /* JSON text, or NULL */
+    char *error;  /* JSON text: the error object, or NULL */
+    int64_t created_ns;
+    int64_t finished_ns;
+};
+
+/* Which directory of the data root a sid stands in. */
+enum ld_place { LD_PLACE_LAYERS, LD_PLACE_W, LD_PLACE_VOLUMES };
+const char *ld_place_dir(enum ld_place place); /* "layers", "w", "volumes" */
+
+/* Something whose removal was recorded and whose directory is (or is about to be) trash/SID. */
+struct ld_trash {
+    ld_sid sid;
+    enum ld_place place; /* where it comes from */
+    char *kind;          /* layer, container, volume */
+    char *owner_id;      /* its id; a layer's chain ID or NULL */
+    char *owner_name;
+    int64_t removed_ns;
+    int64_t purge_ns; /* not deleted before */
+};
+
+/* What a removal took away: the directories that the caller now moves to trash/SID. */
+struct ld_gone {
+    ld_sid sid;
+    enum ld_place place;
+};
+struct ld_removed {
+    struct ld_gone *item;
+    size_t n;
+    size_t cap;
+    uint64_t layer_bytes; /* of the layers among them */
+    char **untagged;      /* references dropped */
+    size_t n_untagged;
+    size_t cap_untagged;
+    bool is_removed; /* false: an image only lost a reference */
+};
+
+/* Who refers to an object. */
+struct ld_user {
+    char *kind; /* container, image, snapshot */
+    char *id;
+    char *name; /* or NULL */
+};
+struct ld_users {
+    struct ld_user *item;
+    size_t n; /* 1,000 at most */
+};
+
+/* Bytes of an image's layers: of those that other images have too, and of its own. */
+struct ld_image_usage {
+    char *id;
+    uint64_t shared;
+    uint64_t unique;
+};
+
+/* Pages: `next` is what to pass as `after` for the following page, 0 at the end. */
+struct ld_layer_page {
+    struct ld_layer *item;
+    size_t n;
+    uint64_t next;
+};
+struct ld_image_page {
+    struct ld_image *item;
+    size_t n;
+    uint64_t next;
+};
+struct ld_container_page {
+    struct ld_container *item;
+    size_t n;
+    uint64_t next;
+};
+struct ld_volume_page {
+    struct ld_volume *item;
+    size_t n;
+    uint64_t next;
+};
+struct ld_job_page {
+    struct ld_job *item;
+    size_t n;
+    uint64_t next;
+};
+struct ld_trash_page {
+    struct ld_trash *item;
+    size_t n;
+    uint64_t next;
+};
+struct ld_image_usage_page {
+    struct ld_image_usage *item;
+    size_t n;
+    uint64_t next;
+};
+struct ld_event_page {
+    struct ld_event *item;
+    size_t n;
+    uint64_t next; /* the last id looked at (filtered ones too): never 0, even at the end */
+    bool more;     /* another page is there already */
+    uint64_t gap_from, gap_to; /* events after `after` that were dropped; 0, 0: none */
+};
+
+void ld_layer_done(struct ld_layer *layer);
+void ld_image_done(struct ld_image *image);
+void ld_ref_done(struct ld_ref *ref);
+void ld_mount_spec_done(struct ld_mount_spec *mount);
+void ld_container_done(struct ld_container *container);
+void ld_volume_done(struct ld_volume *volume);
+void ld_event_done(struct ld_event *event);
+void ld_job_done(struct ld_job *job);
+void ld_trash_done(struct ld_trash *trash);
+void ld_removed_done(struct ld_removed *removed);
+void ld_users_done(struct ld_users *users);
+void ld_image_usage_done(struct ld_image_usage *usage);
+void ld_layer_page_done(struct ld_layer_page *page);
+void ld_image_page_done(struct ld_image_page *page);
+void ld_container_page_done(struct ld_container_page *page);
+void ld_volume_page_done(struct ld_volume_page *page);
+void ld_job_page_done(struct ld_job_page *page);
+void ld_trash_page_done(struct ld_trash_page *page);
+void ld_image_usage_page_done(struct ld_image_usage_page *page);
+void ld_event_page_done(struct ld_event_page *page);
+
+/* A deep copy; `to` is overwritten. */
+void ld_container_copy(struct ld_container *to, const struct ld_container *from);
+void ld_event_copy(struct ld_event *to, const struct ld_event *from);
+
+const char *ld_origin_name(enum ld_origin origin);       /* "import" */
+const char *ld_mount_type_name(enum ld_mount_type type); /* "volume" */
+const char *ld_job_state_name(enum ld_job_state state);  /* "running" */

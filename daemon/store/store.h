@@ -1,0 +1,403 @@
+/* The store: every record of the daemon in one SQLite database, `db` in the data root.
+ *
+ * Threads. Reads: any thread; `_get`, `_find` and `_by_` lookups are short enough for the loop,
+ * lists and sums belong on a worker. Write verbs block until their transaction is durable and never
+ * run on the loop (asserted). All writes go through one thread, which puts everything that waits
+ * into one transaction: N callers share one sync.
+ *
+ * Every write verb is one transaction of its own, checks its conditions again inside, and records
+ * its event there. It is all or nothing; after an error nothing has changed.
+ *
+ * Error codes common to all: no_space, io, corrupt, unavailable (closing, or out of memory). Others
+ * are named at each function.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/base/err.h"
+#include "daemon/base/sid.h"
+#include "daemon/store/records.h"
+
+struct ld_store;
+
+enum {
+    LD_STORE_PAGE_MAX = 1000, /* rows of one page; a limit of 0 or above means this */
+    LD_STORE_MAX_DIRS = 8,
+    LD_STORE_MAX_DOC = 8 << 20, /* bytes of one document (config, manifest, labels) */
+};
+
+struct ld_store_options {
+    const char *boot_id;   /* NULL: the kernel's. For tests */
+    bool (*is_loop)(void); /* true on the thread that must not block; NULL: not checked */
+    uint64_t max_events;   /* 0: 100,000 */
+};
+
+/* Opens (makes when missing) `db` below data_root_fd, brings its schema up to date, and starts the
+ * writer thread. data_root_fd is borrowed until close. Nobody else may have the database open (the
+ * caller holds the root's lock). Codes: corrupt (not a database, damaged), unsupported (made by a
+ * newer layerd). */
+int ld_store_open(int data_root_fd, const struct ld_store_options *options,
+                  struct ld_store **ret_store, struct ld_err *err);
+
+/* Commits what is queued, marks the database as cleanly closed, ends the thread. No other call may
+ * be running or follow. NULL is fine. */
+void ld_store_close(struct ld_store *store);
+void ld_store_close_p(struct ld_store **store);
+
+/* Random, 16 hex digits, made with the database: names our mounts. Valid until close. */
+const char *ld_store_instance(const struct ld_store *store);
+const char *ld_store_boot_id(const struct ld_store *store);
+/* Is this the boot in which the database was open last? Otherwise nothing can still be mounted. */
+bool ld_store_is_same_boot(const struct ld_store *store);
+/* Every sid given out before this start lies below. A directory named by a sid at or above it means
+ * that the database is older than the tree. */
+ld_sid ld_store_sid_ceiling(const struct ld_store *store);
+
+/* A sid that was never given out before, whatever a power cut forgot. Any thread; waits for a
+ * commit only when a block is used up faster than the next one comes (not on the loop then). */
+int ld_store_take_sid(struct ld_store *store, ld_sid *ret_sid, struct ld_err *err);
+
+/* Called on the store's thread after each commit with events: it must not block. Set before events
+ * are expected; once. */
+typedef void (*ld_store_event_fn)(void *arg, uint64_t newest_id);
+void ld_store_on_events(struct ld_store *store, ld_store_event_fn fn, void *arg);
+
+/* Waits until everything queued before (posted events too) is committed and durable. */
+int ld_store_flush(struct ld_store *store, struct ld_err *err);
+
+struct ld_store_stats {
+    uint64_t commits;   /* transactions */
+    uint64_t writes;    /* verbs in them */
+    uint64_t dir_syncs; /* directories synced for them */
+    uint64_t checkpoints;
+    uint64_t wal_bytes; /* at present */
+    uint64_t db_bytes;
+};
+void ld_store_get_stats(struct ld_store *store, struct ld_store_stats *ret);
+
+/* ---- how a write is done ---- */
+
+/* "Idempotency-Key": the object made under it is found again by the same peer's same request. */
+struct ld_once {
+    const char *key;
+    int64_t uid;
+    const char *digest; /* of the request */
+};
+
+/* Everything about a write but the write. All borrowed for the call. A zeroed one is for tests: the
+ * daemon itself uses LD_WRITE_SELF. */
+struct ld_write {
+    int64_t uid, pid;           /* who asked, for the event; -1: the daemon itself */
+    const char *request_id;     /* or NULL */
+    const int *dirs;            /* directories that must be durable before the record is */
+    size_t n_dirs;              /* LD_STORE_MAX_DIRS at most */
+    const struct ld_once *once; /* or NULL; looked at by container_add and volume_add */
+    const struct ld_event
+        *events; /* more events for the same transaction (id, time, who: filled in) */
+    size_t n_events;
+    bool dry_run; /* do it, report the result, undo it: no event, no change */
+};
+#define LD_WRITE_SELF ((struct ld_write){.uid = -1, .pid = -1})
+
+/* ---- layers ---- */
+
+/* not_found. */
+int ld_store_layer_get(struct ld_store *store, ld_sid sid, struct ld_layer *ret,
+                       struct ld_err *err);
+int ld_store_layer_by_chain(struct ld_store *store, const char *chain_id, struct ld_layer *ret,
+                            struct ld_err *err);
+
+/* The layers from a tip down to the lowest. tip 0: none. */
+struct ld_chain_sids {
+    ld_sid sid[LD_MAX_LAYERS]; /* topmost first */
+    size_t n;
+    ld_sid damaged; /* the topmost damaged one, 0: all are whole */
+};
+/* not_found: no such tip; corrupt: more than LD_MAX_LAYERS. */
+int ld_store_chain(struct ld_store *store, ld_sid tip, struct ld_chain_sids *ret,
+                   struct ld_err *err);
+
+/* By sid; `after` 0 for the first page. */
+int ld_store_layer_list(struct ld_store *store, uint64_t after, size_t limit,
+                        struct ld_layer_page *ret, struct ld_err *err);
+/* Images, containers and snapshots whose chain has the layer. */
+int ld_store_layer_users(struct ld_store *store, ld_sid sid, struct ld_users *ret,
+                         struct ld_err *err);
+/* reason NULL: it is whole again. not_found. */
+int ld_store_layer_set_damage(struct ld_store *store, const struct ld_write *w, ld_sid sid,
+                              const char *reason, struct ld_err *err);
+
+/* ---- images ---- */
+
+enum ld_layer_how {
+    LD_LAYER_NEW,      /* a new row: everything of `layer` but parent_sid */
+    LD_LAYER_REUSED,   /* layer.sid and chain_id: must still be there, whole, on the layer below */
+    LD_LAYER_REPAIRED, /* its directory was made anew in place: whole again, bytes and inodes set */
+};
+struct ld_layer_add {
+    enum ld_layer_how how;
+    struct ld_layer layer;
+};
+struct ld_image_add {
+    struct ld_image image; /* tip_sid, refs, version are not looked at; created_ns 0: now */
+    const struct ld_layer_add *layers; /* bottom to top */
+    size_t n_layers;
+    const char *const *refs; /* names that will point to it, moved from other images if need be */
+    size_t n_refs;
+};
+
+/* All images of an import or commit with their layers in one transaction. A later image may reuse
+ * what an earlier one of the same call adds. An image that is there already stays as it is and
+ * takes the references. conflict: a reused layer is gone or damaged, or a new one's chain ID came
+ * meanwhile: plan again. Events: image.import per image, image.tag per reference. */
+int ld_store_image_add(struct ld_store *store, const struct ld_write *w,
+                       const struct ld_image_add *adds, size_t n, struct ld_err *err);
+
+/* not_found. `id` in full; `ref` a full name. */
+int ld_store_image_get(struct ld_store *store, const char *id, struct ld_image *ret,
+                       struct ld_err *err);
+int ld_store_image_by_ref(struct ld_store *store, const char *ref, struct ld_image *ret,
+                          struct ld_err *err);
+/* A unique beginning of an id, with or without "sha256:", of at least 4 hex digits (less:
+ * not_found). conflict: ambiguous, details.candidates. */
+int ld_store_image_by_prefix(struct ld_store *store, const char *prefix, struct ld_image *ret,
+                             struct ld_err *err);
+
+struct ld_image_query {
+    uint64_t after;
+    size_t limit;
+    const char *ref_glob; /* one of its references matches, or NULL */
+    int dangling;         /* 1: only those without references, -1: only with, 0: all */
+    int64_t until_ns;     /* created before, 0: any time */
+};
+int ld_store_image_list(struct ld_store *store, const struct ld_image_query *query,
+                        struct ld_image_page *ret, struct ld_err *err);
+
+/* not_found: the image. Moves the reference if it points elsewhere. if_match 0: any version of the
+ * image; precondition. Event image.tag. */
+int ld_store_image_tag(struct ld_store *store, const struct ld_write *w, const char *ref,
+                       const char *image_id, uint64_t if_match, struct ld_err *err);
+
+struct ld_image_remove {
+    const char *id;  /* exactly one of the two: the image with all its references … */
+    const char *ref; /* … or one reference, and the image when it was the last */
+    bool force; /* even when containers were made of it (they keep their layers) or, by id, when it
+                 * has several references */
+    bool keep;  /* by ref: never the image (untag) */
+    uint64_t if_match;
+};
+/* not_found; in_use (details.users: containers); conflict (several references); precondition.
+ * Layers that nothing else needs leave with it: their directories are in ret_removed, their trash
+ * rows written. Events image.untag, image.remove. */
+int ld_store_image_remove(struct ld_store *store, const struct ld_write *w,
+                          const struct ld_image_remove *what, struct ld_removed *ret_removed,
+                          struct ld_err *err);
+/* Containers made from it. */
+int ld_store_image_users(struct ld_store *store, const char *id, struct ld_users *ret,
+                         struct ld_err *err);
+
+/* ---- containers ---- */
+
+/* `c` as it shall be (created_ns 0: now; version, boot_id, removed_ns are the store's).
+ * exists: the name is taken (details.id), or once.key has its object already (look it up).
+ * not_found: its image or a volume is gone. conflict: its tip is gone; once.key was used for
+ * another request. An ephemeral one is not synced. Event container.create. */
+int ld_store_container_add(struct ld_store *store, const struct ld_write *w,
+                           const struct ld_container *c, struct ld_err *err);
+
+/* Whole id. not_found. */
+int ld_store_container_get(struct ld_store *store, const char *id, struct ld_container *ret,
+                           struct ld_err *err);
+/* As a user says it: whole id, then name, then unique beginning of an id (4 hex digits or more).
+ * not_found; conflict: ambiguous, details.candidates. */
+int ld_store_container_find(struct ld_store *store, const char *text, struct ld_container *ret,
+                            struct ld_err *err);
+
+struct ld_label {
+    const char *key;
+    const char *value; /* NULL: any */
+};
+struct ld_container_query {
+    uint64_t after;
+    size_t limit;
+    const char *name_glob; /* or NULL, as all of these */
+    const char *image_id;
+    const char *driver;
+    const char *volume_id;         /* mounts it */
+    const struct ld_label *labels; /* all must be there */
+    size_t n_labels;
+    int64_t until_ns; /* created before, 0: any time */
+};
+/* In the order of their making. */
+int ld_store_container_list(struct ld_store *store, const struct ld_container_query *query,
+                            struct ld_container_page *ret, struct ld_err *err);
+
+struct ld_container_patch {
+    const char *name;   /* NULL: as it is */
+    const char *labels; /* the new object as a whole; NULL: as it is */
+    uint64_t if_match;  /* 0: any version */
+};
+/* not_found, exists (name), precondition. `ret` may be NULL. Event container.update. */
+int ld_store_container_patch(struct ld_store *store, const struct ld_write *w, const char *id,
+                             const struct ld_container_patch *patch, struct ld_container *ret,
+                             struct ld_err *err);
+
+/* not_found. What the driver wants back; that it was mounted once (not synced: matters within one
+ * boot only); why it is damaged (NULL: whole). No events but container.damaged. */
+int ld_store_container_set_driver_state(struct ld_store *store, const struct ld_write *w,
+                                        const char *id, const char *state, struct ld_err *err);
+int ld_store_container_set_ever_mounted(struct ld_store *store, const char *id, struct ld_err *err);
+int ld_store_container_set_damage(struct ld_store *store, const struct ld_write *w, const char *id,
+                                  const char *reason, struct ld_err *err);
+
+struct ld_remove {
+    uint64_t if_match; /* 0: any version */
+    int64_t keep_ns;   /* how long it can be restored from trash; 0: it is destroyed */
+    bool volumes;      /* container: its anonymous volumes too, where nobody else has them */
+};
+/* not_found, precondition. Its writable layer, its snapshots, layers and anonymous volumes that
+ * lose their last user leave with it: ret_removed. Event container.remove (volume.remove). */
+int ld_store_container_remove(struct ld_store *store, const struct ld_write *w, const char *id,
+                              const struct ld_remove *how, struct ld_removed *ret_removed,
+                              struct ld_err *err);
+
+/* Removes ephemeral containers of other boots than this one, with event container.expired. To be
+ * called until *ret_more is false (100 each time). */
+int ld_store_expire(struct ld_store *store, struct ld_removed *ret_removed, bool *ret_more,
+                    struct ld_err *err);
+
+/* ---- volumes ---- */
+
+/* As for containers. exists: the name is taken (details.id), or once.key has its object. Event
+ * volume.create. */
+int ld_store_volume_add(struct ld_store *store, const struct ld_write *w, const struct ld_volume *v,
+                        struct ld_err *err);
+/* The living volume of v's name, or v made: first wins. *ret_made tells which; if false, the caller
+ * discards the directory it had prepared under v's sid. */
+int ld_store_volume_ensure(struct ld_store *store, const struct ld_write *w,
+                           const struct ld_volume *v, struct ld_volume *ret, bool *ret_made,
+                           struct ld_err *err);
+int ld_store_volume_get(struct ld_store *store, const char *id, struct ld_volume *ret,
+                        struct ld_err *err);
+int ld_store_volume_by_name(struct ld_store *store, const char *name, struct ld_volume *ret,
+                            struct ld_err *err);
+int ld_store_volume_find(struct ld_store *store, const char *text, struct ld_volume *ret,
+                         struct ld_err *err);
+
+struct ld_volume_query {
+    uint64_t after;
+    size_t limit;
+    const char *name_glob;
+    const struct ld_label *labels;
+    size_t n_labels;
+    int unused;    /* 1: only those no living container mounts, -1: only those mounted, 0: all */
+    int anonymous; /* 1, -1, 0 likewise */
+    int64_t until_ns;
+};
+int ld_store_volume_list(struct ld_store *store, const struct ld_volume_query *query,
+                         struct ld_volume_page *ret, struct ld_err *err);
+/* Living containers that mount it. */
+int ld_store_volume_users(struct ld_store *store, const char *id, struct ld_users *ret,
+                          struct ld_err *err);
+int ld_store_volume_set_seeded(struct ld_store *store, const struct ld_write *w, const char *id,
+                               struct ld_err *err);
+int ld_store_volume_set_damage(struct ld_store *store, const struct ld_write *w, const char *id,
+                               const char *reason, struct ld_err *err);
+/* not_found; in_use (details.users); precondition. Event volume.remove. */
+int ld_store_volume_remove(struct ld_store *store, const struct ld_write *w, const char *id,
+                           const struct ld_remove *how, struct ld_removed *ret_removed,
+                           struct ld_err *err);
+
+/* ---- trash ---- */
+
+struct ld_trash_query {
+    uint64_t after;
+    size_t limit;
+    int64_t due_ns; /* only what may be deleted at that time; 0: everything */
+};
+int ld_store_trash_list(struct ld_store *store, const struct ld_trash_query *query,
+                        struct ld_trash_page *ret, struct ld_err *err);
+/* Their directories are deleted: the rows go. Unknown sids are skipped. Not synced (the deletion is
+ * repeated at start). What the removed object still held (layers of a restorable container) goes to
+ * ret_removed. */
+int ld_store_trash_forget(struct ld_store *store, const ld_sid *sids, size_t n,
+                          struct ld_removed *ret_removed, struct ld_err *err);
+/* "Delete it now": sid 0 means everything. not_found. */
+int ld_store_trash_purge(struct ld_store *store, const struct ld_write *w, ld_sid sid,
+                         struct ld_err *err);
+/* A removed container or volume lives again. The caller renames trash/SID back first (and names
+ * that directory in w->dirs). not_found: nothing restorable; exists: its name is taken. */
+int ld_store_trash_restore(struct ld_store *store, const struct ld_write *w, ld_sid sid,
+                           struct ld_err *err);
+
+/* What the records know of a sid, for the reconciliation at start. */
+enum ld_sid_owner { LD_SID_UNKNOWN, LD_SID_LAYER, LD_SID_CONTAINER, LD_SID_VOLUME, LD_SID_TRASH };
+int ld_store_sid_owner(struct ld_store *store, ld_sid sid, enum ld_sid_owner *ret,
+                       struct ld_err *err);
+
+/* ---- sums ---- */
+
+struct ld_store_sums {
+    uint64_t layers, layer_bytes, layer_inodes;
+    uint64_t shared_bytes; /* of layers that more than one image has */
+    uint64_t images, refs, containers, volumes, trash, damaged;
+};
+int ld_store_sums(struct ld_store *store, struct ld_store_sums *ret, struct ld_err *err);
+/* Each image's shared and own bytes, in the order of ld_store_image_list. */
+int ld_store_image_usages(struct ld_store *store, uint64_t after, size_t limit,
+                          struct ld_image_usage_page *ret, struct ld_err *err);
+
+/* ---- events ---- */
+
+/* Queued and committed with the next batch, without a sync: for mounts and unmounts. Copied. Waits
+ * only while thousands are queued; a failure to write it is logged. Not on the loop. */
+void ld_store_event_post(struct ld_store *store, const struct ld_write *w,
+                         const struct ld_event *event);
+/* One event in a transaction of its own, durable. */
+int ld_store_event_add(struct ld_store *store, const struct ld_write *w,
+                       const struct ld_event *event, struct ld_err *err);
+
+struct ld_event_query {
+    uint64_t after; /* 0: from the oldest kept */
+    size_t limit;
+    const char *type_glob; /* or NULL, as these */
+    const char *kind;
+    const char *object; /* id or name */
+    int64_t since_ns, until_ns;
+};
+/* At most 1,000 rows; a filtered page may be empty with `more` set: go on with `next`. */
+int ld_store_event_list(struct ld_store *store, const struct ld_event_query *query,
+                        struct ld_event_page *ret, struct ld_err *err);
+/* The newest committed event's id, 0: none. Any thread, no I/O. */
+uint64_t ld_store_event_newest(struct ld_store *store);
+
+/* ---- jobs ---- */
+
+int ld_store_job_add(struct ld_store *store, const struct ld_write *w, const struct ld_job *job,
+                     struct ld_err *err);
+/* Ends a running job: state, result, error and object of `job`. not_found; conflict: it has ended
+ * already. */
+int ld_store_job_finish(struct ld_store *store, const struct ld_write *w, const struct ld_job *job,
+                        struct ld_err *err);
+int ld_store_job_get(struct ld_store *store, const char *id, struct ld_job *ret,
+                     struct ld_err *err);
+struct ld_job_query {
+    uint64_t after;
+    size_t limit;
+    const char *kind; /* or NULL */
+    int state;        /* enum ld_job_state, -1: any */
+};
+int ld_store_job_list(struct ld_store *store, const struct ld_job_query *query,
+                      struct ld_job_page *ret, struct ld_err *err);
+/* At start: what was running has been cut off. */
+int ld_store_jobs_interrupt(struct ld_store *store, struct ld_err *err);
+
+/* ---- idempotency keys ---- */
+
+/* The object made under a key within the last 24 hours. not_found; conflict: another request used
+ * it. */
+int ld_store_once_find(struct ld_store *store, const struct ld_once *once, char **ret_kind,
+                       char **ret_id, struct ld_err *err);
