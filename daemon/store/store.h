@@ -87,6 +87,15 @@ struct ld_once {
     const char *digest; /* of the request */
 };
 
+/* What an event says; id, time and who are filled in by the store. Borrowed. */
+struct ld_note {
+    const char *type; /* "container.mount" */
+    const char *kind; /* of the object: container, image, volume, layer, system */
+    const char *id;   /* the object's, or NULL as the following */
+    const char *name;
+    const char *attributes; /* a JSON object as text */
+};
+
 /* Everything about a write but the write. All borrowed for the call. A zeroed one is for tests: the
  * daemon itself uses LD_WRITE_SELF. */
 struct ld_write {
@@ -97,7 +106,7 @@ struct ld_write {
     const struct ld_once *once; /* or NULL; looked at by container_add and volume_add */
     const struct ld_event
         *events; /* more events for the same transaction (id, time, who: filled in) */
-    size_t n_events;
+    size_t n_notes;
     bool dry_run; /* do it, report the result, undo it: no event, no change */
 };
 #define LD_WRITE_SELF ((struct ld_write){.uid = -1, .pid = -1})
@@ -355,10 +364,10 @@ int ld_store_image_usages(struct ld_store *store, uint64_t after, size_t limit,
 /* Queued and committed with the next batch, without a sync: for mounts and unmounts. Copied. Waits
  * only while thousands are queued; a failure to write it is logged. Not on the loop. */
 void ld_store_event_post(struct ld_store *store, const struct ld_write *w,
-                         const struct ld_event *event);
+                         const struct ld_note *note);
 /* One event in a transaction of its own, durable. */
-int ld_store_event_add(struct ld_store *store, const struct ld_write *w,
-                       const struct ld_event *event, struct ld_err *err);
+int ld_store_event_add(struct ld_store *store, const struct ld_write *w, const struct ld_note *note,
+                       struct ld_err *err);
 
 struct ld_event_query {
     uint64_t after; /* 0: from the oldest kept */
