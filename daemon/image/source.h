@@ -47,8 +47,10 @@ void ld_source_free_p(struct ld_source **src);
 struct ld_source *ld_source_fd_new(int fd, uint64_t offset, uint64_t len);
 /* Memory, borrowed. */
 struct ld_source *ld_source_mem_new(const void *data, size_t len);
-/* What `below` gives, but more than max bytes is bad_content: "WHAT is larger than max bytes". */
-struct ld_source *ld_source_limit_new(struct ld_source *below, uint64_t max, const char *what);
+/* What `below` gives, but more than max bytes is bad_content: "WHAT is larger than max bytes", with
+ * `limit` named in the details. Both strings are borrowed. */
+struct ld_source *ld_source_limit_new(struct ld_source *below, uint64_t max, const char *limit,
+                                      const char *what);
 
 /* What `below` gives, hashed and counted as it passes. `final` is called once, after the end. */
 struct ld_source *ld_source_digest_new(struct ld_source *below);
