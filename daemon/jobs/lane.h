@@ -57,8 +57,8 @@ int ld_lanes_submit(struct ld_lanes *lanes, enum ld_lane lane, struct ld_job *jo
  */
 bool ld_lanes_cancel(struct ld_lanes *lanes, struct ld_job *job);
 
-/* Loop thread. New jobs are refused from now on (run_all and ld_lanes_submit from a running job
- * too); what waits is still run. drained(arg) is called on the loop when the last done() is
+/* Loop thread. New jobs are refused from now on, from running jobs too (run_all still works for
+ * them); what waits is still run. drained(arg) is called on the loop when the last done() is
  * through. */
 void ld_lanes_drain(struct ld_lanes *lanes, void (*drained)(void *arg), void *arg);
 

@@ -47,8 +47,8 @@ struct ld_loop_lag ld_loop_lag(struct ld_loop *loop, bool reset_max);
 
 /* A descriptor's readiness, level-triggered. One watch per descriptor; regular files are refused.
  * The descriptor becomes non-blocking. It is borrowed: free the watch before closing it. `events`
- * is what is true now; an error of the descriptor (EPOLLERR alone) shows as all events that were
- * asked for. */
+ * is what is true now; an error of the descriptor (EPOLLERR) shows as all events that were
+ * asked for, and the watch is stopped then. */
 enum ld_watch_events {
     LD_WATCH_READ = 1 << 0,
     LD_WATCH_WRITE = 1 << 1,

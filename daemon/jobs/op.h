@@ -18,6 +18,7 @@
 struct ld_loop;
 struct ld_ops;
 struct ld_op_keys; /* private: the keys of one operation */
+struct ld_op_call; /* private: see ld_ops_call */
 
 enum ld_key_mode { LD_SHARED, LD_EXCLUSIVE };
 enum {
@@ -42,6 +43,8 @@ struct ld_op {
 
     struct ld_op_keys *keys; /* private, as all below */
     struct ld_ops *ops;
+    struct ld_op *next, *prev;
+    struct ld_op_call *call;
     struct ld_job job;
     unsigned char state;
 };

@@ -18,13 +18,15 @@ struct ld_ring;
 
 enum { LD_RING_MIN = 4096 };
 
+enum ld_ring_dir { LD_RING_TO_WORKER, LD_RING_TO_LOOP };
+
 /* Loop thread. Capacity is rounded up to a power of two of at least LD_RING_MIN. wake(arg) is
- * called on the loop after a try_ call has answered "wait", once it is worth trying again or when
- * the ring has ended or is aborted by the other side; never after ld_ring_leave_loop. One reference
- * is the loop's, one the worker's: give it to the worker or drop it by ld_ring_leave_worker
- * yourself. */
-struct ld_ring *ld_ring_new(struct ld_loop *loop, size_t capacity, void (*wake)(void *arg),
-                            void *arg);
+ * called on the loop after a try_ call (or a poll) has answered "wait", once it is worth trying
+ * again or when the worker has ended or aborted the ring; never after ld_ring_leave_loop. It may
+ * come once too often. One reference is the loop's, one the worker's: give it to the worker or drop
+ * it by ld_ring_leave_worker yourself. */
+struct ld_ring *ld_ring_new(struct ld_loop *loop, enum ld_ring_dir dir, size_t capacity,
+                            void (*wake)(void *arg), void *arg);
 /* Each side drops its reference, once. A side that leaves without end of data (writer), or with
  * data unread (reader), aborts the ring with canceled. */
 void ld_ring_leave_loop(struct ld_ring *ring);
@@ -42,7 +44,7 @@ void ld_ring_end(struct ld_ring *ring);
 /* All of it. */
 int ld_ring_write(struct ld_ring *ring, const void *data, size_t len,
                   struct ld_err *err) ld_must_check;
-/* 1 to len bytes, as many as there are; 0 at the end of data. */
+/* At least one byte and at most len; 0 at the end of data. */
 ssize_t ld_ring_read(struct ld_ring *ring, void *data, size_t len,
                      struct ld_err *err) ld_must_check;
 
