@@ -56,9 +56,10 @@ int ld_mount_move(int from_dir, const char *from, int to_dir, const char *to)
     return move_mount(from_dir, from, to_dir, to, 0) < 0 ? -errno : 0;
 }
 
-int ld_mount_set_rdonly(int mount_fd)
+int ld_mount_set_rdonly(int mount_fd, bool on)
 {
-    struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
+    struct mount_attr attr = {.attr_set = on ? MOUNT_ATTR_RDONLY : 0,
+                              .attr_clr = on ? 0 : MOUNT_ATTR_RDONLY};
 
     return mount_setattr(mount_fd, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0 ? -errno : 0;
 }

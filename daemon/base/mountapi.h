@@ -30,7 +30,7 @@ int ld_mount_put(int tree, int place) ld_must_check;
 int ld_mount_put_at(int tree, int dir, const char *name) ld_must_check;
 int ld_mount_move(int from_dir, const char *from, int to_dir, const char *to) ld_must_check;
 
-int ld_mount_set_rdonly(int mount_fd) ld_must_check;
+int ld_mount_set_rdonly(int mount_fd, bool on) ld_must_check;
 
 /* A tmpfs, detached: size in bytes (0: the kernel's default), source: what mountinfo shows. */
 int ld_mount_tmpfs(const char *source, uint64_t size, mode_t mode) ld_must_check;

@@ -27,7 +27,7 @@ struct ld_mounts;
 struct ld_mount_part {
     enum ld_part_type { LD_PART_VOLUME, LD_PART_BIND, LD_PART_TMPFS } type;
     const char *target;  /* absolute path in the container, resolved in its root */
-    const char *source;  /* BIND: absolute path on the host */
+    const char *source;  /* BIND: absolute path on the host; what is mounted below it stays out */
     ld_sid volume;       /* VOLUME: volumes/SID */
     const char *subpath; /* VOLUME, BIND: below the source, or NULL */
     bool read_only;
@@ -97,4 +97,5 @@ struct ld_view {
 };
 int ld_mounts_view(struct ld_mounts *mounts, const struct ld_mount_spec *spec, bool with_parts,
                    struct ld_view *ret, struct ld_err *err);
-void ld_view_close(struct ld_mounts *mounts, struct ld_view *view);
+void ld_view_close(struct ld_mounts *mounts, const struct ld_mount_spec *spec,
+                   struct ld_view *view);

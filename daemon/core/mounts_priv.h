@@ -1,0 +1,80 @@
+/* What the files of the mounts module share: mounts.c (table, attach), unmount.c, view.c.
+ *
+ * One entry per writable layer that is mounted, kept, viewed or held. entry->work serializes the
+ * system calls for that layer and is held across them: it belongs to one object and no callback
+ * runs under it. mounts->lock guards the table and the fields that others may read; it is never
+ * held across a call that can block.
+ *
+ * Invariant: while a superblock of the layer is alive through us, exactly one of these gives it
+ * again: the mount at mnt/ID (mount_id), the mount at stage/SID (is_staged), the kept clone (kept).
+ * So a second superblock on one upper directory, which would corrupt it, is never made.
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#include <uthash.h>
+
+#include "daemon/core/mounts.h"
+#include "daemon/core/parts.h"
+#include "daemon/core/root.h"
+#include "daemon/jobs/lane.h"
+
+enum { LD_MAX_KEPT = 64 }; /* clones waiting for their close; more: the unmount closes itself */
+
+struct ld_mount_entry {
+    ld_sid sid;
+    unsigned refs; /* of calls in work and of pending closes; under lock */
+    pthread_mutex_t work;
+
+    uint64_t mount_id; /* at mnt/ID, or 0; under lock */
+    bool is_held;      /* as the last probe saw it; under lock */
+    char id[65];
+
+    struct ld_part_ids parts; /* mounts of ours inside it; under work, as all below */
+    int kept;
+    unsigned views;
+    bool is_staged; /* stage/SID is mounted for views */
+    bool has_staged_parts;
+
+    UT_hash_handle hh;
+};
+
+struct ld_mounts {
+    const struct ld_root *root;
+    const struct ld_driver_env *env;
+    struct ld_lanes *lanes;
+    pthread_mutex_t lock;
+    struct ld_mount_entry *entries;
+    unsigned kept; /* clones waiting for their close; under lock */
+};
+
+/* The entry of a sid, made when missing, with a reference and `work` locked; and back. */
+struct ld_mount_entry *ld_mounts_enter(struct ld_mounts *m, ld_sid sid);
+void ld_mounts_leave(struct ld_mounts *m, struct ld_mount_entry *e);
+
+/* The parts below need e->work. */
+
+/* Is mnt/ID what the table says? Forgets the mount when it is not. */
+bool ld_entry_is_attached(struct ld_mounts *m, struct ld_mount_entry *e);
+void ld_entry_set(struct ld_mounts *m, struct ld_mount_entry *e, uint64_t mount_id, bool is_held);
+
+/* Asks the driver unless something of ours is alive; remembers the answer. */
+bool ld_entry_probe(struct ld_mounts *m, struct ld_mount_entry *e,
+                    const struct ld_mount_spec *spec);
+
+/* Mounts the layer at stage/NAME, an empty directory: from the kept clone or anew. */
+int ld_entry_mount_at_stage(struct ld_mounts *m, struct ld_mount_entry *e,
+                            const struct ld_mount_spec *spec, const char *name, struct ld_err *err);
+
+/* Takes k, a clone of a mount just unmounted: kept until the close lane comes to it. */
+void ld_entry_keep(struct ld_mounts *m, struct ld_mount_entry *e, int k,
+                   const struct ld_mount_spec *spec, bool sync);
+/* Closes the kept clone now, which may wait for the disk. */
+void ld_entry_close_kept(struct ld_mount_entry *e);
+
+/* Unmounts dir/name with everything in it that is ours, last first; all or nothing. *ret_k: a
+ * clone. */
+int ld_unmount_tree(struct ld_mounts *m, struct ld_mount_entry *e, const struct ld_mount_spec *spec,
+                    int *ret_k, struct ld_err *err);

@@ -1,0 +1,384 @@
+/* Mounting volumes, binds and tmpfs into a container's root: see parts.h.
+ *
+ * Targets come from outside and the tree they name belongs to the container: they are resolved by
+ * openat2(RESOLVE_IN_ROOT) only, and nothing is opened below but directories, by O_PATH.
+ */
+#include "daemon/core/parts.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "daemon/base/fdio.h"
+#include "daemon/base/mem.h"
+#include "daemon/base/mountapi.h"
+#include "daemon/base/tree.h"
+#include "daemon/core/root.h"
+
+enum { MAX_COMPONENTS = 128 };
+
+void ld_part_ids_done(struct ld_part_ids *ids)
+{
+    free(ids->id);
+    *ids = (struct ld_part_ids){.n = 0};
+}
+
+/* Makes the missing directories of a path below top and opens its parent; *ret_last is the last
+ * component, borrowed from path. Symlinks on the way are followed inside the root, as the kernel
+ * does. */
+static int make_parents(int top, char *path, const char **ret_last)
+{
+    autoclose int at = openat(top, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    char *last = strrchr(path, '/');
+    char *slash;
+
+    if (at < 0)
+        return -errno;
+    *ret_last = last ? last + 1 : path;
+    if (!last)
+        return ld_steal_fd(&at);
+    *last = '\0';
+    /* Prefix by prefix, each from the top: a link in the middle may be absolute or go up. */
+    for (slash = strchr(path, '/');; slash = strchr(slash + 1, '/')) {
+        int next;
+
+        if (slash)
+            *slash = '\0';
+        next = ld_open_under(top, path, LD_IN_ROOT, O_PATH | O_DIRECTORY, 0);
+        if (next == -ENOENT) {
+            const char *name = strrchr(path, '/');
+            int made = ld_make_dir(at, name ? name + 1 : path, 0755);
+
+            ld_close(made);
+            next = made < 0 ? made : ld_open_under(top, path, LD_IN_ROOT, O_PATH | O_DIRECTORY, 0);
+        }
+        if (slash)
+            *slash = '/';
+        if (next < 0)
+            return next;
+        ld_close_p(&at);
+        at = next;
+        if (!slash)
+            return ld_steal_fd(&at);
+    }
+}
+
+static int make_target(int top, const char *target, bool is_dir)
+{
+    autofree char *path = ld_strdup(target);
+    const char *last;
+    autoclose int parent = make_parents(top, path, &last);
+    int fd;
+
+    if (parent < 0)
+        return parent;
+    if (is_dir) {
+        fd = ld_make_dir(parent, last, 0755);
+        ld_close(fd);
+    } else {
+        autoclose int dir = openat(parent, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+        fd = dir < 0
+                 ? -errno
+                 : openat(dir, last, O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0644);
+        if (fd < 0)
+            fd = -errno;
+        ld_close(fd);
+    }
+    return fd == -EEXIST ? -ELOOP : fd < 0 ? fd : 0; /* it exists and dangles */
+}
+
+/* The relative form of an absolute target: no leading, trailing or double slashes. */
+static char *relative_target(const char *target)
+{
+    char *path = ld_strdup(target);
+    char *out = path;
+
+    for (const char *in = target; *in; in++) {
+        if (*in == '/' && (out == path || in[1] == '/' || in[1] == '\0'))
+            continue;
+        *out++ = *in;
+    }
+    *out = '\0';
+    return path;
+}
+
+static int open_target(const struct ld_mount_spec *spec, const struct ld_mount_part *part, int top,
+                       bool is_dir, struct ld_err *err)
+{
+    autofree char *path = relative_target(part->target);
+    autoclose int fd = ld_open_under(top, path, LD_IN_ROOT, O_PATH, 0);
+    struct stat st;
+
+    if (fd == -ENOENT) {
+        int r;
+
+        if (spec->read_only) {
+            (void)ld_err_set(err, LD_E_CONFLICT,
+                             "the mount target '%s' does not exist in the read-only container",
+                             part->target);
+            return ld_err_hint(err,
+                               "make it in the image, or create the container without read_only");
+        }
+        r = make_target(top, path, is_dir);
+        fd = r < 0 ? r : ld_open_under(top, path, LD_IN_ROOT, O_PATH, 0);
+    }
+    if (fd == -ELOOP || fd == -ENOTDIR || fd == -ENAMETOOLONG)
+        return ld_err_set(err, LD_E_CONFLICT,
+                          "the mount target '%s' can't be made in the container: %s", part->target,
+                          fd == -ELOOP     ? "a symbolic link dangles or loops"
+                          : fd == -ENOTDIR ? "a part of the path is not a directory"
+                                           : "the path is too long");
+    if (fd < 0)
+        return ld_err_sys(err, fd, "open the mount target '%s'", part->target);
+    if (fstat(fd, &st) < 0)
+        return ld_err_sys(err, -errno, "look at the mount target '%s'", part->target);
+    if (S_ISLNK(st.st_mode) || S_ISDIR(st.st_mode) != is_dir)
+        return ld_err_set(err, LD_E_CONFLICT, "the mount target '%s' is %s, its source is %s",
+                          part->target, S_ISDIR(st.st_mode) ? "a directory" : "not a directory",
+                          is_dir ? "a directory" : "not one");
+    return ld_steal_fd(&fd);
+}
+
+/* What the image has at the target goes into a new volume: copied aside, made durable, renamed over
+ * the empty directory. A volume that has content by now is left as it is: the first wins. */
+static int seed_volume(const struct ld_root *root, const struct ld_mount_part *part, int target,
+                       struct ld_err *err)
+{
+    struct ld_sid_text name = ld_sid_name(part->volume);
+    autofree char *aside = ld_asprintf("seed-%s", name.text);
+    autoclose int from = openat(target, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct ld_layers plain = {.root = &from, .n = 1, .form = LD_FORM_PLAIN};
+    autoclose int to = -EBADF;
+    int r;
+
+    if (from < 0)
+        return ld_err_sys(err, -errno, "open the content at '%s'", part->target);
+    r = ld_remove_tree(root->staging_fd, aside, NULL);
+    to = r < 0 ? r : ld_make_dir(root->staging_fd, aside, 0700);
+    if (to < 0)
+        return ld_err_sys(err, to, "stage the volume for '%s'", part->target);
+    if (ld_tree_copy(&plain, to, LD_FORM_PLAIN, NULL, err) < 0) {
+        (void)!ld_remove_tree(root->staging_fd, aside, NULL); /* the start discards staging too */
+        return ld_err_prefix(err, "seed the volume at '%s'", part->target);
+    }
+    r = ld_syncfs(to);
+    if (r == 0 && renameat(root->staging_fd, aside, root->volumes_fd, name.text) < 0)
+        r = -errno;
+    if (r == -ENOTEMPTY || r == -EEXIST)
+        r = ld_remove_tree(root->staging_fd, aside, NULL);
+    if (r == 0)
+        r = ld_fsync(root->volumes_fd);
+    return r < 0 ? ld_err_sys(err, r, "seed the volume at '%s'", part->target) : 0;
+}
+
+/* The directory or file to be mounted, O_PATH. */
+static int open_source(const struct ld_root *root, const struct ld_mount_part *part,
+                       struct ld_err *err)
+{
+    struct ld_sid_text name = ld_sid_name(part->volume);
+    const char *what = part->type == LD_PART_VOLUME ? "volume" : "source";
+    const char *shown = part->type == LD_PART_VOLUME ? name.text : part->source;
+    autoclose int fd =
+        part->type == LD_PART_VOLUME
+            ? openat(root->volumes_fd, name.text, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+            : open(part->source, O_PATH | O_CLOEXEC);
+    int sub;
+
+    if (fd < 0 && errno == ENOENT)
+        return ld_err_set(err, LD_E_NOT_FOUND, "the %s '%s' for '%s' does not exist", what, shown,
+                          part->target);
+    if (fd < 0)
+        return ld_err_sys(err, -errno, "open the %s '%s' for '%s'", what, shown, part->target);
+    if (!part->subpath)
+        return ld_steal_fd(&fd);
+    sub = ld_open_under(fd, part->subpath, LD_BENEATH, O_PATH, 0);
+    if (sub == -ENOENT)
+        return ld_err_set(err, LD_E_NOT_FOUND,
+                          "the subpath '%s' of the mount at '%s' does not exist", part->subpath,
+                          part->target);
+    if (sub == -EXDEV || sub == -ELOOP)
+        return ld_err_set(err, LD_E_INVALID,
+                          "the subpath '%s' of the mount at '%s' leaves its source", part->subpath,
+                          part->target);
+    return sub < 0 ? ld_err_sys(err, sub, "open the subpath '%s'", part->subpath) : sub;
+}
+
+static int put(int tree, int target, const struct ld_mount_part *part, struct ld_err *err)
+{
+    int r = ld_mount_put(tree, target);
+
+    return r < 0 ? ld_err_sys(err, r, "mount at '%s'", part->target) : 0;
+}
+
+static int mount_tmpfs(const struct ld_mount_spec *spec, const char *instance,
+                       const struct ld_mount_part *part, int top, struct ld_err *err)
+{
+    autofree char *source = ld_asprintf("layerd:%s:%" LD_PRI_SID, instance, spec->writable.sid);
+    autoclose int target = open_target(spec, part, top, true, err);
+    autoclose int tree = -EBADF;
+
+    if (target < 0)
+        return -1;
+    tree = ld_mount_tmpfs(source, part->size, 01777);
+    if (tree < 0)
+        return ld_err_sys(err, tree, "make a tmpfs for '%s'", part->target);
+    if (part->read_only) {
+        int r = ld_mount_set_rdonly(tree, true);
+
+        if (r < 0)
+            return ld_err_sys(err, r, "make the tmpfs at '%s' read-only", part->target);
+    }
+    return put(tree, target, part, err);
+}
+
+static int mount_tree(const struct ld_root *root, const struct ld_mount_spec *spec,
+                      const struct ld_mount_part *part, int top, struct ld_err *err)
+{
+    autoclose int source = open_source(root, part, err);
+    autoclose int target = -EBADF, tree = -EBADF;
+    struct stat st;
+    unsigned flags = part->read_only ? LD_CLONE_RDONLY : 0;
+
+    if (source < 0)
+        return -1;
+    if (fstat(source, &st) < 0)
+        return ld_err_sys(err, -errno, "look at the source of '%s'", part->target);
+    target = open_target(spec, part, top, S_ISDIR(st.st_mode), err);
+    if (target < 0)
+        return -1;
+    if (part->seed && S_ISDIR(st.st_mode)) {
+        ld_close_p(&source); /* of the directory that seeding replaces */
+        if (seed_volume(root, part, target, err) < 0)
+            return -1;
+        source = open_source(root, part, err);
+        if (source < 0)
+            return -1;
+    }
+    tree = ld_mount_clone(source, "", flags);
+    if (tree < 0)
+        return ld_err_sys(err, tree, "clone the source of the mount at '%s'", part->target);
+    return put(tree, target, part, err);
+}
+
+static size_t depth_of(const struct ld_mount_part *part)
+{
+    autofree char *path = relative_target(part->target);
+    size_t n = *path ? 1 : 0;
+
+    for (const char *p = path; *p; p++)
+        n += *p == '/';
+    return n;
+}
+
+/* The id of what was just mounted: what the target shows now. */
+static int remember(int top, const struct ld_mount_part *part, struct ld_part_ids *ids,
+                    struct ld_err *err)
+{
+    autofree char *path = relative_target(part->target);
+    autoclose int fd = ld_open_under(top, path, LD_IN_ROOT, O_PATH, 0);
+    uint64_t id;
+    int r = fd < 0 ? fd : ld_mount_id(fd, "", &id, NULL);
+
+    if (r < 0)
+        return ld_err_sys(err, r, "look at the mount at '%s'", part->target);
+    ld_grow(&ids->id, &ids->cap, ids->n + 1, sizeof(*ids->id));
+    ids->id[ids->n++] = id;
+    return 0;
+}
+
+int ld_parts_mount(const struct ld_root *root, const struct ld_mount_spec *spec,
+                   const char *instance, int top, struct ld_part_ids *ids, struct ld_err *err)
+{
+    size_t left = spec->n_parts;
+
+    for (size_t depth = 0; left > 0 && depth <= MAX_COMPONENTS; depth++) {
+        for (size_t i = 0; i < spec->n_parts; i++) {
+            const struct ld_mount_part *part = &spec->parts[i];
+
+            if (depth_of(part) != depth)
+                continue;
+            left--;
+            if ((part->type == LD_PART_TMPFS ? mount_tmpfs(spec, instance, part, top, err)
+                                             : mount_tree(root, spec, part, top, err)) < 0 ||
+                remember(top, part, ids, err) < 0)
+                return -1;
+        }
+    }
+    if (left)
+        return ld_err_set(err, LD_E_INVALID, "a mount target is over %d components deep",
+                          MAX_COMPONENTS);
+    return 0;
+}
+
+/* What mountinfo's "root" field says of a bind of `fd`: found by asking where its own mount lies.
+ */
+struct place {
+    int id;
+    const char *path;
+    char *root;
+};
+
+static int match_place(void *arg, const struct ld_mountinfo *line)
+{
+    struct place *place = arg;
+    size_t len = strlen(line->mountpoint);
+
+    if (line->id != place->id)
+        return 0;
+    if (strcmp(line->mountpoint, "/") == 0)
+        len = 0;
+    if (strncmp(place->path, line->mountpoint, len) == 0)
+        place->root =
+            ld_asprintf("%s%s", strcmp(line->root, "/") == 0 ? "" : line->root, place->path + len);
+    return 1;
+}
+
+static char *root_of_source(int fd)
+{
+    char path[4096];
+    ssize_t len = readlink(ld_fd_path(fd).path, path, sizeof(path) - 1);
+    struct statx stx;
+    struct place place = {.path = path};
+
+    if (len < 0 || statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &stx) < 0)
+        return NULL;
+    path[len] = '\0';
+    place.id = (int)stx.stx_mnt_id;
+    (void)!ld_mountinfo_each(match_place, &place); /* not found: NULL, so not ours */
+    return place.root;
+}
+
+bool ld_part_is_ours(const struct ld_root *root, const struct ld_mount_spec *spec,
+                     const char *instance, const struct ld_mountinfo *line)
+{
+    autofree char *mark = ld_asprintf("layerd:%s:%" LD_PRI_SID, instance, spec->writable.sid);
+
+    for (size_t i = 0; i < spec->n_parts; i++) {
+        const struct ld_mount_part *part = &spec->parts[i];
+        struct ld_err ignored = LD_ERR_INIT;
+        autoclose int source = -EBADF;
+        autofree char *expected = NULL;
+        struct stat st;
+
+        if (part->type == LD_PART_TMPFS) {
+            if (strcmp(line->fstype, "tmpfs") == 0 && strcmp(line->source, mark) == 0)
+                return true;
+            continue;
+        }
+        source = open_source(root, part, &ignored);
+        if (source < 0 || fstat(source, &st) < 0 || major(st.st_dev) != line->major ||
+            minor(st.st_dev) != line->minor)
+            continue;
+        expected = root_of_source(source);
+        if (expected && strcmp(*expected ? expected : "/", line->root) == 0)
+            return true;
+    }
+    return false;
+}

@@ -1,0 +1,32 @@
+/* What is mounted inside a container's root: volumes, binds of the host, tmpfs.
+ *
+ * Works on a root at the private stage, where nobody else can be, so that resolving a target and
+ * mounting on it is no race. Blocking; any worker.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "daemon/core/mounts.h"
+
+struct ld_root;
+
+/* The ids of the mounts made, in mount order. */
+struct ld_part_ids {
+    uint64_t *id;
+    size_t n, cap;
+};
+void ld_part_ids_done(struct ld_part_ids *ids);
+
+/* Mounts all parts of the spec on the container root `top` (O_PATH), in the order of their targets'
+ * depth, so that a nested one comes later. Missing targets are made, except in a read-only
+ * container (conflict). A failure leaves some of them mounted: the caller drops the whole stage. */
+int ld_parts_mount(const struct ld_root *root, const struct ld_mount_spec *spec,
+                   const char *instance, int top, struct ld_part_ids *ids, struct ld_err *err);
+
+/* Is this mount, found in mountinfo below the container, one of the parts? By device and root for
+ * volumes and binds, by its source for a tmpfs. */
+struct ld_mountinfo;
+bool ld_part_is_ours(const struct ld_root *root, const struct ld_mount_spec *spec,
+                     const char *instance, const struct ld_mountinfo *line);
