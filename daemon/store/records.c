@@ -106,7 +106,7 @@ void ld_event_done(struct ld_event *event)
     memset(event, 0, sizeof(*event));
 }
 
-void ld_job_done(struct ld_job *job)
+void ld_job_record_done(struct ld_job_record *job)
 {
     free(job->id);
     free(job->kind);

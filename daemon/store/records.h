@@ -126,7 +126,7 @@ enum ld_job_state {
 };
 
 /* Progress is not a record: it lives in memory while the job runs. */
-struct ld_job {
+struct ld_job_record {
     char *id;
     char *kind; /* "image.import" */
     enum ld_job_state state;
@@ -210,7 +210,7 @@ struct ld_volume_page {
     uint64_t next;
 };
 struct ld_job_page {
-    struct ld_job *item;
+    struct ld_job_record *item;
     size_t n;
     uint64_t next;
 };
@@ -239,7 +239,7 @@ void ld_mount_spec_done(struct ld_mount_spec *mount);
 void ld_container_done(struct ld_container *container);
 void ld_volume_done(struct ld_volume *volume);
 void ld_event_done(struct ld_event *event);
-void ld_job_done(struct ld_job *job);
+void ld_job_record_done(struct ld_job_record *job);
 void ld_trash_done(struct ld_trash *trash);
 void ld_removed_done(struct ld_removed *removed);
 void ld_users_done(struct ld_users *users);

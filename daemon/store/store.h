@@ -385,13 +385,13 @@ uint64_t ld_store_event_newest(struct ld_store *store);
 
 /* ---- jobs ---- */
 
-int ld_store_job_add(struct ld_store *store, const struct ld_write *w, const struct ld_job *job,
+int ld_store_job_add(struct ld_store *store, const struct ld_write *w, const struct ld_job_record *job,
                      struct ld_err *err);
 /* Ends a running job: state, result, error and object of `job`. not_found; conflict: it has ended
  * already. */
-int ld_store_job_finish(struct ld_store *store, const struct ld_write *w, const struct ld_job *job,
+int ld_store_job_finish(struct ld_store *store, const struct ld_write *w, const struct ld_job_record *job,
                         struct ld_err *err);
-int ld_store_job_get(struct ld_store *store, const char *id, struct ld_job *ret,
+int ld_store_job_get(struct ld_store *store, const char *id, struct ld_job_record *ret,
                      struct ld_err *err);
 struct ld_job_query {
     uint64_t after;
