@@ -18,7 +18,7 @@ $(if $(OUT),,$(error VARIANT=$(VARIANT) is none of release, asan, tsan, coverage
 
 pkgs.daemon := libuv libmicrohttpd libcjson sqlite3 libcrypto libzstd liblzma libisal libsystemd
 pkgs.client := libcurl libcjson libcrypto libsystemd
-pkgs.test   := criterion libcurl libarchive
+pkgs.test   := criterion libcurl libarchive yaml-0.1
 PKGS        := $(sort $(pkgs.daemon) $(pkgs.client))
 
 # Flags that not every compiler has are asked for once.
@@ -51,10 +51,12 @@ src.base   := $(wildcard daemon/base/*.c)
 src.client := $(wildcard client/*.c)
 src.testlib := $(wildcard tests/lib/*.c)
 unit.src   := $(wildcard tests/unit/test_*.c)
+api.src    := $(wildcard tests/api/test_*.c)
 prog.src   := $(wildcard tests/tools/*.c)
 
 obj = $(patsubst %.c,$(OUT)/obj/%.o,$(1))
 UNITS := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(unit.src))
+APITESTS := $(patsubst tests/api/%.c,$(OUT)/api-tests/%,$(api.src))
 PROGS := $(patsubst tests/tools/%.c,$(OUT)/tools/%,$(prog.src))
 
 .PHONY: all
@@ -75,10 +77,15 @@ $(OUT)/layerctl: $(call obj,$(src.client)) $(OUT)/libbase.a
 $(OUT)/unit/%: $(OUT)/obj/tests/unit/%.o $(OUT)/libtest.a $(OUT)/liblayerd.a
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(libs.test) $(libs.daemon)
+$(OUT)/api-tests/%: $(OUT)/obj/tests/api/%.o $(OUT)/libtest.a $(OUT)/liblayerd.a
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(libs.test) $(libs.daemon)
 $(OUT)/tools/%: $(OUT)/obj/tests/tools/%.o $(OUT)/libtest.a $(OUT)/liblayerd.a
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(libs.test) $(libs.daemon)
 
+# Tests leave the tree for their private world and find it again by these.
+$(OUT)/obj/tests/%.o: private CFLAGS_ALL += -DLD_SOURCE_ROOT='"$(CURDIR)"' -DLD_BUILD_ROOT='"$(CURDIR)/$(OUT)"'
 $(OUT)/obj/%.o: %.c $(OUT)/flags
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_ALL) -c -o $@ $<
@@ -93,6 +100,7 @@ FORCE:
 .SECONDARY:
 -include $(shell find $(OUT)/obj -name '*.d' 2>/dev/null)
 
-.PHONY: units tools
+.PHONY: units api-tests tools
 units: $(UNITS)
+api-tests: $(APITESTS)
 tools: $(PROGS)
