@@ -7,23 +7,23 @@
 #include "daemon/base/mem.h"
 
 /* A page is an array of records that are freed one by one. */
-#define PAGE_DONE(name)                                                                            \
+#define PAGE_DONE(name, item_name)                                                                 \
     void ld_##name##_page_done(struct ld_##name##_page *page)                                      \
     {                                                                                              \
         for (size_t i = 0; i < page->n; i++)                                                       \
-            ld_##name##_done(&page->item[i]);                                                      \
+            ld_##item_name##_done(&page->item[i]);                                                 \
         free(page->item);                                                                          \
         memset(page, 0, sizeof(*page));                                                            \
     }
 
-PAGE_DONE(layer)
-PAGE_DONE(image)
-PAGE_DONE(container)
-PAGE_DONE(volume)
-PAGE_DONE(job)
-PAGE_DONE(trash)
-PAGE_DONE(image_usage)
-PAGE_DONE(event)
+PAGE_DONE(layer, layer)
+PAGE_DONE(image, image)
+PAGE_DONE(container, container)
+PAGE_DONE(volume, volume)
+PAGE_DONE(job, job_record)
+PAGE_DONE(trash, trash)
+PAGE_DONE(image_usage, image_usage)
+PAGE_DONE(event, event)
 
 static void free_texts(char **texts, size_t n)
 {
