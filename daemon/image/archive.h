@@ -77,6 +77,7 @@ struct ld_archive_image {
     bool is_rootfs;
     char **names; /* full normal references "docker.io/library/debian:12", each once */
     size_t n_names;
+    char *tag; /* a tag without a name that came with it ("latest"), or NULL */
     struct ld_archive_layer *layers; /* lowest first; none is an image without content */
     size_t n_layers;
 };
