@@ -53,6 +53,9 @@ struct ld_recipe_layer {
 int ld_recipe_replay(const struct ld_recipe_layer *layer, struct ld_sink *sink, const bool *cancel,
                      struct ld_err *err);
 
+/* Bytes of the tar that replay gives. Code corrupt: no whole recipe. */
+int ld_recipe_size(int recipe_fd, uint64_t *ret, struct ld_err *err);
+
 /* The tar with zeros in place of the files' content, as a source for ld_tar_new: a cheap second
  * pass over the headers (ld_tar_next passes over content without making it). */
 int ld_recipe_headers_new(int recipe_fd, struct ld_source **ret, struct ld_err *err);
