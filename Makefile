@@ -32,8 +32,8 @@ WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wformat=2 -Wst
 BASE := -std=gnu17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -DLD_VERSION='"$(VERSION)"' \
         -fno-strict-aliasing -fno-common -g -MMD -MP
 flags.release  := -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
-flags.asan     := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined -Wno-frame-larger-than=16384
-flags.tsan     := -O1 -fno-omit-frame-pointer -fsanitize=thread -Wno-frame-larger-than=16384
+flags.asan     := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined -Wno-frame-larger-than -Wno-maybe-uninitialized
+flags.tsan     := -O1 -fno-omit-frame-pointer -fsanitize=thread -Wno-frame-larger-than -Wno-maybe-uninitialized
 flags.coverage := -O0 --coverage
 ldflags.release  := -pie -Wl,-z,relro,-z,now,-z,noexecstack
 ldflags.asan     := -fsanitize=address,undefined
