@@ -19,7 +19,7 @@ struct search {
     uint64_t mount_id;
     bool same_mount;
     int pid_dir;
-    bool found; /* in the process looked at */
+    const char *use; /* by the process looked at, or NULL */
     struct ld_holder *holder;
     size_t n;
 };
@@ -44,21 +44,39 @@ static int look_at_link(void *arg, const char *name, unsigned char d_type)
 
     (void)d_type;
     if (n > 0 && (size_t)n < sizeof(link) && is_on_it(s, s->pid_dir, link))
-        s->found = true;
-    return s->found; /* one is enough */
+        s->use = "file";
+    return s->use != NULL; /* one is enough */
 }
 
-static void read_command(int pid_dir, char command[32])
+/* What a process says of itself, made safe for a line of text and for JSON. */
+static void clean(char *text)
 {
-    autoclose int fd = openat(pid_dir, "comm", O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : ld_read_some(fd, command, 31);
-
-    command[n > 0 ? n : 0] = '\0';
-    command[strcspn(command, "\n")] = '\0';
-    for (char *c = command; *c; c++) {
+    for (char *c = text; *c; c++) {
         if (!isprint((unsigned char)*c) || *c == '"' || *c == '\\')
-            *c = '?'; /* a process names itself */
+            *c = '?';
     }
+}
+
+static void read_text(int dir, const char *name, char *text, size_t size)
+{
+    autoclose int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : ld_read_some(fd, text, size - 1);
+
+    text[n > 0 ? n : 0] = '\0';
+    text[strcspn(text, "\n")] = '\0';
+}
+
+static void describe(int pid_dir, struct ld_holder *holder)
+{
+    char group[512];
+    const char *last;
+
+    read_text(pid_dir, "comm", holder->command, sizeof(holder->command));
+    clean(holder->command);
+    read_text(pid_dir, "cgroup", group, sizeof(group));
+    last = strrchr(group, '/');
+    (void)snprintf(holder->unit, sizeof(holder->unit), "%.63s", last ? last + 1 : ""); /* cut */
+    clean(holder->unit);
 }
 
 static int look_at_process(void *arg, const char *name, unsigned char d_type)
@@ -74,19 +92,20 @@ static int look_at_process(void *arg, const char *name, unsigned char d_type)
     pid_dir = openat(s->proc, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (pid_dir < 0)
         return 0;
-    s->found = false;
-    for (size_t i = 0; i < LD_ARRAY_LEN(links) && !s->found; i++)
-        s->found = is_on_it(s, pid_dir, links[i]);
-    if (!s->found) {
+    s->use = NULL;
+    for (size_t i = 0; i < LD_ARRAY_LEN(links) && !s->use; i++)
+        s->use = is_on_it(s, pid_dir, links[i]) ? links[i] : NULL;
+    if (!s->use) {
         s->pid_dir = pid_dir;
         fds = openat(pid_dir, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (fds >= 0)
             (void)!ld_each_name(fds, look_at_link, s); /* it may have ended by now */
     }
-    if (s->found) {
-        s->holder[s->n].pid = pid;
-        read_command(pid_dir, s->holder[s->n].command);
-        s->n++;
+    if (s->use) {
+        struct ld_holder *holder = &s->holder[s->n++];
+
+        *holder = (struct ld_holder){.pid = pid, .use = s->use};
+        describe(pid_dir, holder);
     }
     return s->n == LD_MAX_HOLDERS;
 }
@@ -113,8 +132,12 @@ void ld_holders_text(const struct ld_holder *holder, size_t n, struct ld_buf *te
 void ld_holders_json(const struct ld_holder *holder, size_t n, struct ld_buf *json)
 {
     ld_buf_adds(json, "{\"holders\":[");
-    for (size_t i = 0; i < n; i++)
-        ld_buf_addf(json, "%s{\"pid\":%d,\"command\":\"%s\"}", i ? "," : "", (int)holder[i].pid,
-                    holder[i].command);
+    for (size_t i = 0; i < n; i++) {
+        const char *quote = holder[i].unit[0] ? "\"" : "";
+
+        ld_buf_addf(json, "%s{\"pid\":%d,\"command\":\"%s\",\"unit\":%s%s%s,\"use\":\"%s\"}",
+                    i ? "," : "", (int)holder[i].pid, holder[i].command, quote,
+                    holder[i].unit[0] ? holder[i].unit : "null", quote, holder[i].use);
+    }
     ld_buf_adds(json, "]}");
 }

@@ -11,11 +11,13 @@
 
 #include "daemon/base/buf.h"
 
-enum { LD_MAX_HOLDERS = 16 };
+enum { LD_MAX_HOLDERS = 6 };
 
 struct ld_holder {
     pid_t pid;
     char command[32];
+    char unit[64];   /* the last part of its control group, "" when there is none */
+    const char *use; /* "cwd", "root", "exe", "file" */
 };
 
 /* By the device of the file system that dir shows (an overlay has one of its own); for a mount
@@ -23,6 +25,6 @@ struct ld_holder {
  * LD_MAX_HOLDERS. */
 size_t ld_holders_find(int dir, bool same_mount, struct ld_holder ret[LD_MAX_HOLDERS]);
 
-/* "1234 (bash), 77 (sleep)" and the JSON {"holders":[{"pid":1234,"command":"bash"}]}. */
+/* "1234 (bash), 77 (sleep)" and the JSON {"holders":[…]} of the API. */
 void ld_holders_text(const struct ld_holder *holder, size_t n, struct ld_buf *text);
 void ld_holders_json(const struct ld_holder *holder, size_t n, struct ld_buf *json);

@@ -121,7 +121,7 @@ enum ld_mount_state ld_mounts_state(struct ld_mounts *m, const char *id, ld_sid 
     return state;
 }
 
-bool ld_entry_probe(struct ld_mounts *m, struct ld_mount_entry *e, const struct ld_mount_spec *spec)
+bool ld_entry_probe(struct ld_mounts *m, struct ld_mount_entry *e, const struct ld_rootfs *spec)
 {
     struct ld_err err = LD_ERR_INIT;
     bool held = false;
@@ -136,7 +136,7 @@ bool ld_entry_probe(struct ld_mounts *m, struct ld_mount_entry *e, const struct 
     return held;
 }
 
-enum ld_mount_state ld_mounts_probe(struct ld_mounts *m, const struct ld_mount_spec *spec)
+enum ld_mount_state ld_mounts_probe(struct ld_mounts *m, const struct ld_rootfs *spec)
 {
     struct ld_mount_entry *e = ld_mounts_enter(m, spec->writable.sid);
     enum ld_mount_state state = LD_MOUNTED;
@@ -147,17 +147,30 @@ enum ld_mount_state ld_mounts_probe(struct ld_mounts *m, const struct ld_mount_s
     return state;
 }
 
-bool ld_mounts_is_idle(struct ld_mounts *m, const struct ld_mount_spec *spec)
+bool ld_mounts_let_go(struct ld_mounts *m, ld_sid sid)
 {
-    struct ld_mount_entry *e = ld_mounts_enter(m, spec->writable.sid);
-    bool is_idle = !ld_entry_is_attached(m, e) && !e->views && !e->is_staged;
+    struct ld_mount_entry *e = ld_mounts_enter(m, sid);
+    bool is_free = !ld_entry_is_attached(m, e) && !e->views && !e->is_staged;
 
-    if (is_idle) {
+    if (is_free) {
         ld_entry_close_kept(e);
-        is_idle = !ld_entry_probe(m, e, spec);
+        ld_entry_set(m, e, 0, false);
     }
     ld_mounts_leave(m, e);
-    return is_idle;
+    return is_free;
+}
+
+size_t ld_mounts_count(struct ld_mounts *m)
+{
+    struct ld_mount_entry *e, *next;
+    size_t n = 0;
+
+    pthread_mutex_lock(&m->lock);
+    HASH_ITER (hh, m->entries, e, next) {
+        n += e->mount_id != 0;
+    }
+    pthread_mutex_unlock(&m->lock);
+    return n;
 }
 
 /* ---- attaching ---- */
@@ -171,7 +184,7 @@ static int held_error(struct ld_err *err)
 }
 
 int ld_entry_mount_at_stage(struct ld_mounts *m, struct ld_mount_entry *e,
-                            const struct ld_mount_spec *spec, const char *name, struct ld_err *err)
+                            const struct ld_rootfs *spec, const char *name, struct ld_err *err)
 {
     int dir = ld_ensure_dir(m->root->stage_fd, name, 0700);
     int r = dir < 0 ? dir : 0;
@@ -199,7 +212,7 @@ int ld_entry_mount_at_stage(struct ld_mounts *m, struct ld_mount_entry *e,
 
 /* Drops a half-built stage. Nobody can be in it. */
 static void drop_stage(struct ld_mounts *m, struct ld_mount_entry *e, const char *name,
-                       const struct ld_mount_spec *spec)
+                       const struct ld_rootfs *spec)
 {
     int k = ld_mount_clone(m->root->stage_fd, name, 0);
 
@@ -212,7 +225,7 @@ static void drop_stage(struct ld_mounts *m, struct ld_mount_entry *e, const char
 }
 
 /* What is built at stage/NAME becomes mnt/ID. */
-static int show(struct ld_mounts *m, struct ld_mount_entry *e, const struct ld_mount_spec *spec,
+static int show(struct ld_mounts *m, struct ld_mount_entry *e, const struct ld_rootfs *spec,
                 const char *name, struct ld_err *err)
 {
     int dir = ld_ensure_dir(m->root->mnt_fd, spec->id, 0700);
@@ -233,7 +246,7 @@ static int show(struct ld_mounts *m, struct ld_mount_entry *e, const struct ld_m
     return 0;
 }
 
-static int build(struct ld_mounts *m, struct ld_mount_entry *e, const struct ld_mount_spec *spec,
+static int build(struct ld_mounts *m, struct ld_mount_entry *e, const struct ld_rootfs *spec,
                  const char *name, struct ld_err *err)
 {
     autoclose int top = -EBADF;
@@ -251,7 +264,7 @@ static int build(struct ld_mounts *m, struct ld_mount_entry *e, const struct ld_
     return r < 0 ? ld_err_sys(err, r, "make container '%s' read-only", spec->id) : 0;
 }
 
-int ld_mounts_attach(struct ld_mounts *m, const struct ld_mount_spec *spec, bool *ret_was,
+int ld_mounts_attach(struct ld_mounts *m, const struct ld_rootfs *spec, bool *ret_was,
                      struct ld_err *err)
 {
     struct ld_mount_entry *e;

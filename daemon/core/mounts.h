@@ -36,7 +36,7 @@ struct ld_mount_part {
 };
 
 /* A container's file system, as the mounts need to know it. Borrowed for the call. */
-struct ld_mount_spec {
+struct ld_rootfs {
     const char *id; /* the mount point is mnt/ID */
     const struct ld_driver *driver;
     struct ld_writable writable;
@@ -65,7 +65,7 @@ int ld_mounts_sweep(struct ld_mounts *mounts, struct ld_err *err);
 /* Mounts at mnt/ID; success also when it is mounted there already (*ret_was true).
  * busy: held in another namespace; conflict: a target is missing in a read-only container, or is
  * not what the source is; not_found: a bind's source. After a failure nothing is mounted. */
-int ld_mounts_attach(struct ld_mounts *mounts, const struct ld_mount_spec *spec, bool *ret_was,
+int ld_mounts_attach(struct ld_mounts *mounts, const struct ld_rootfs *spec, bool *ret_was,
                      struct ld_err *err);
 
 /* Unmounts mnt/ID and what is mounted in it; success also when it is not mounted. Never waits for
@@ -74,18 +74,22 @@ int ld_mounts_attach(struct ld_mounts *mounts, const struct ld_mount_spec *spec,
 struct ld_unmount_flags {
     bool force, sync;
 };
-int ld_mounts_detach(struct ld_mounts *mounts, const struct ld_mount_spec *spec,
+int ld_mounts_detach(struct ld_mounts *mounts, const struct ld_rootfs *spec,
                      struct ld_unmount_flags flags, bool *ret_was, bool *ret_held,
                      struct ld_err *err);
 
 /* From the table, checked against the kernel; no I/O. HELD as the last probe saw it. */
 enum ld_mount_state ld_mounts_state(struct ld_mounts *mounts, const char *id, ld_sid sid);
 /* Probes a container that was mounted once and is not now. */
-enum ld_mount_state ld_mounts_probe(struct ld_mounts *mounts, const struct ld_mount_spec *spec);
+enum ld_mount_state ld_mounts_probe(struct ld_mounts *mounts, const struct ld_rootfs *spec);
 
-/* Waits until nothing of ours holds the writable layer (kept clone closed), then asks the driver:
- * true when it is free to be deleted or frozen. False too while a view is open. */
-bool ld_mounts_is_idle(struct ld_mounts *mounts, const struct ld_mount_spec *spec);
+/* A writable layer that was removed: closes a kept clone (which may wait for the disk) and forgets
+ * it. False while a mount or a view of ours is still there. Others may hold it all the same: probe.
+ */
+bool ld_mounts_let_go(struct ld_mounts *mounts, ld_sid sid);
+
+/* How many containers are mounted, as the table says. */
+size_t ld_mounts_count(struct ld_mounts *mounts);
 
 /* A private clone (nodev, nosuid, noexec) of the container's tree for a reader in the daemon, also
  * when it is not mounted. with_parts: with volumes and binds, as somebody inside sees it. Returns
@@ -95,7 +99,6 @@ struct ld_view {
     int fd;
     ld_sid sid;
 };
-int ld_mounts_view(struct ld_mounts *mounts, const struct ld_mount_spec *spec, bool with_parts,
+int ld_mounts_view(struct ld_mounts *mounts, const struct ld_rootfs *spec, bool with_parts,
                    struct ld_view *ret, struct ld_err *err);
-void ld_view_close(struct ld_mounts *mounts, const struct ld_mount_spec *spec,
-                   struct ld_view *view);
+void ld_view_close(struct ld_mounts *mounts, const struct ld_rootfs *spec, struct ld_view *view);

@@ -61,20 +61,19 @@ bool ld_entry_is_attached(struct ld_mounts *m, struct ld_mount_entry *e);
 void ld_entry_set(struct ld_mounts *m, struct ld_mount_entry *e, uint64_t mount_id, bool is_held);
 
 /* Asks the driver unless something of ours is alive; remembers the answer. */
-bool ld_entry_probe(struct ld_mounts *m, struct ld_mount_entry *e,
-                    const struct ld_mount_spec *spec);
+bool ld_entry_probe(struct ld_mounts *m, struct ld_mount_entry *e, const struct ld_rootfs *spec);
 
 /* Mounts the layer at stage/NAME, an empty directory: from the kept clone or anew. */
 int ld_entry_mount_at_stage(struct ld_mounts *m, struct ld_mount_entry *e,
-                            const struct ld_mount_spec *spec, const char *name, struct ld_err *err);
+                            const struct ld_rootfs *spec, const char *name, struct ld_err *err);
 
 /* Takes k, a clone of a mount just unmounted: kept until the close lane comes to it. */
 void ld_entry_keep(struct ld_mounts *m, struct ld_mount_entry *e, int k,
-                   const struct ld_mount_spec *spec, bool sync);
+                   const struct ld_rootfs *spec, bool sync);
 /* Closes the kept clone now, which may wait for the disk. */
 void ld_entry_close_kept(struct ld_mount_entry *e);
 
 /* Unmounts dir/name with everything in it that is ours, last first; all or nothing. *ret_k: a
  * clone. */
-int ld_unmount_tree(struct ld_mounts *m, struct ld_mount_entry *e, const struct ld_mount_spec *spec,
+int ld_unmount_tree(struct ld_mounts *m, struct ld_mount_entry *e, const struct ld_rootfs *spec,
                     int *ret_k, struct ld_err *err);

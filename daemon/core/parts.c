@@ -109,7 +109,7 @@ static char *relative_target(const char *target)
     return path;
 }
 
-static int open_target(const struct ld_mount_spec *spec, const struct ld_mount_part *part, int top,
+static int open_target(const struct ld_rootfs *spec, const struct ld_mount_part *part, int top,
                        bool is_dir, struct ld_err *err)
 {
     autofree char *path = relative_target(part->target);
@@ -217,7 +217,7 @@ static int put(int tree, int target, const struct ld_mount_part *part, struct ld
     return r < 0 ? ld_err_sys(err, r, "mount at '%s'", part->target) : 0;
 }
 
-static int mount_tmpfs(const struct ld_mount_spec *spec, const char *instance,
+static int mount_tmpfs(const struct ld_rootfs *spec, const char *instance,
                        const struct ld_mount_part *part, int top, struct ld_err *err)
 {
     autofree char *source = ld_asprintf("layerd:%s:%" LD_PRI_SID, instance, spec->writable.sid);
@@ -238,7 +238,7 @@ static int mount_tmpfs(const struct ld_mount_spec *spec, const char *instance,
     return put(tree, target, part, err);
 }
 
-static int mount_tree(const struct ld_root *root, const struct ld_mount_spec *spec,
+static int mount_tree(const struct ld_root *root, const struct ld_rootfs *spec,
                       const struct ld_mount_part *part, int top, struct ld_err *err)
 {
     autoclose int source = open_source(root, part, err);
@@ -293,8 +293,8 @@ static int remember(int top, const struct ld_mount_part *part, struct ld_part_id
     return 0;
 }
 
-int ld_parts_mount(const struct ld_root *root, const struct ld_mount_spec *spec,
-                   const char *instance, int top, struct ld_part_ids *ids, struct ld_err *err)
+int ld_parts_mount(const struct ld_root *root, const struct ld_rootfs *spec, const char *instance,
+                   int top, struct ld_part_ids *ids, struct ld_err *err)
 {
     size_t left = spec->n_parts;
 
@@ -355,8 +355,8 @@ static char *root_of_source(int fd)
     return place.root;
 }
 
-bool ld_part_is_ours(const struct ld_root *root, const struct ld_mount_spec *spec,
-                     const char *instance, const struct ld_mountinfo *line)
+bool ld_part_is_ours(const struct ld_root *root, const struct ld_rootfs *spec, const char *instance,
+                     const struct ld_mountinfo *line)
 {
     autofree char *mark = ld_asprintf("layerd:%s:%" LD_PRI_SID, instance, spec->writable.sid);
 

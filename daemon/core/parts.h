@@ -22,11 +22,11 @@ void ld_part_ids_done(struct ld_part_ids *ids);
 /* Mounts all parts of the spec on the container root `top` (O_PATH), in the order of their targets'
  * depth, so that a nested one comes later. Missing targets are made, except in a read-only
  * container (conflict). A failure leaves some of them mounted: the caller drops the whole stage. */
-int ld_parts_mount(const struct ld_root *root, const struct ld_mount_spec *spec,
-                   const char *instance, int top, struct ld_part_ids *ids, struct ld_err *err);
+int ld_parts_mount(const struct ld_root *root, const struct ld_rootfs *spec, const char *instance,
+                   int top, struct ld_part_ids *ids, struct ld_err *err);
 
 /* Is this mount, found in mountinfo below the container, one of the parts? By device and root for
  * volumes and binds, by its source for a tmpfs. */
 struct ld_mountinfo;
-bool ld_part_is_ours(const struct ld_root *root, const struct ld_mount_spec *spec,
-                     const char *instance, const struct ld_mountinfo *line);
+bool ld_part_is_ours(const struct ld_root *root, const struct ld_rootfs *spec, const char *instance,
+                     const struct ld_mountinfo *line);

@@ -40,7 +40,7 @@ struct children {
     /* for the walk */
     struct ld_mounts *m;
     struct ld_mount_entry *e;
-    const struct ld_mount_spec *spec;
+    const struct ld_rootfs *spec;
     char *mountpoint;
     int top_id;
 };
@@ -95,8 +95,8 @@ static int collect(void *arg, const struct ld_mountinfo *line)
 }
 
 /* The directory that holds a child's mount point, and the name in it. Lies on the parent mount. */
-static int open_parent(struct ld_mounts *m, const struct ld_mount_spec *spec,
-                       const struct child *child, const char **ret_name)
+static int open_parent(struct ld_mounts *m, const struct ld_rootfs *spec, const struct child *child,
+                       const char **ret_name)
 {
     autoclose int top =
         openat(m->root->mnt_fd, spec->id, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -137,7 +137,7 @@ static int identify(struct children *c)
 }
 
 static int list_children(struct ld_mounts *m, struct ld_mount_entry *e,
-                         const struct ld_mount_spec *spec, struct children *ret)
+                         const struct ld_rootfs *spec, struct children *ret)
 {
     int r;
 
@@ -147,7 +147,7 @@ static int list_children(struct ld_mounts *m, struct ld_mount_entry *e,
     return r < 0 ? r : identify(ret);
 }
 
-static int busy_error(const struct ld_mounts *m, const struct ld_mount_spec *spec, int place,
+static int busy_error(const struct ld_mounts *m, const struct ld_rootfs *spec, int place,
                       struct ld_err *err)
 {
     struct ld_holder holder[LD_MAX_HOLDERS];
@@ -167,7 +167,7 @@ static int busy_error(const struct ld_mounts *m, const struct ld_mount_spec *spe
 }
 
 /* Takes one child away; its clone stays. */
-static int take_child(struct ld_mounts *m, const struct ld_mount_spec *spec, struct child *child)
+static int take_child(struct ld_mounts *m, const struct ld_rootfs *spec, struct child *child)
 {
     const char *name;
     autoclose int parent = open_parent(m, spec, child, &name);
@@ -191,8 +191,8 @@ static int take_child(struct ld_mounts *m, const struct ld_mount_spec *spec, str
     return r;
 }
 
-static void put_back(struct ld_mounts *m, struct ld_mount_entry *e,
-                     const struct ld_mount_spec *spec, struct children *c, size_t first)
+static void put_back(struct ld_mounts *m, struct ld_mount_entry *e, const struct ld_rootfs *spec,
+                     struct children *c, size_t first)
 {
     for (size_t i = first; i < c->n; i++) {
         struct child *child = &c->item[i];
@@ -213,7 +213,7 @@ static void put_back(struct ld_mounts *m, struct ld_mount_entry *e,
     }
 }
 
-static int busy_child(const struct ld_mounts *m, const struct ld_mount_spec *spec,
+static int busy_child(const struct ld_mounts *m, const struct ld_rootfs *spec,
                       const struct child *child, struct ld_err *err)
 {
     const char *name;
@@ -224,7 +224,7 @@ static int busy_child(const struct ld_mounts *m, const struct ld_mount_spec *spe
 }
 
 static int take_children(struct ld_mounts *m, struct ld_mount_entry *e,
-                         const struct ld_mount_spec *spec, struct children *c, struct ld_err *err)
+                         const struct ld_rootfs *spec, struct children *c, struct ld_err *err)
 {
     for (size_t i = 0; i < c->n; i++) {
         if (!c->item[i].is_ours) {
@@ -249,7 +249,7 @@ static int take_children(struct ld_mounts *m, struct ld_mount_entry *e,
     return 0;
 }
 
-int ld_unmount_tree(struct ld_mounts *m, struct ld_mount_entry *e, const struct ld_mount_spec *spec,
+int ld_unmount_tree(struct ld_mounts *m, struct ld_mount_entry *e, const struct ld_rootfs *spec,
                     int *ret_k, struct ld_err *err)
 {
     struct children children LD_AUTO(children_done) = {.n = 0};
@@ -288,7 +288,7 @@ struct close_job {
     struct ld_job job;
     struct ld_mounts *m;
     char *id;
-    struct ld_mount_spec spec; /* without parts: only what a probe needs */
+    struct ld_rootfs spec; /* without parts: only what a probe needs */
     ld_sid *chain;
 };
 
@@ -334,7 +334,7 @@ void ld_entry_close_kept(struct ld_mount_entry *e)
     ld_close_p(&e->kept); /* may sync the whole file system */
 }
 
-static bool submit_close(struct ld_mounts *m, const struct ld_mount_spec *spec)
+static bool submit_close(struct ld_mounts *m, const struct ld_rootfs *spec)
 {
     struct close_job *j = ld_new(struct close_job);
     struct ld_err ignored = LD_ERR_INIT;
@@ -356,7 +356,7 @@ static bool submit_close(struct ld_mounts *m, const struct ld_mount_spec *spec)
 }
 
 void ld_entry_keep(struct ld_mounts *m, struct ld_mount_entry *e, int k,
-                   const struct ld_mount_spec *spec, bool sync)
+                   const struct ld_rootfs *spec, bool sync)
 {
     bool is_room;
 
@@ -381,7 +381,7 @@ void ld_entry_keep(struct ld_mounts *m, struct ld_mount_entry *e, int k,
 /* ---- the calls ---- */
 
 static int detach_forced(struct ld_mounts *m, struct ld_mount_entry *e,
-                         const struct ld_mount_spec *spec, bool *ret_held, struct ld_err *err)
+                         const struct ld_rootfs *spec, bool *ret_held, struct ld_err *err)
 {
     autoclose int k = e->views ? ld_mount_clone(m->root->mnt_fd, spec->id, 0) : -EBADF;
     int r = ld_umount_at(m->root->mnt_fd, spec->id, true);
@@ -396,7 +396,7 @@ static int detach_forced(struct ld_mounts *m, struct ld_mount_entry *e,
     return 0;
 }
 
-int ld_mounts_detach(struct ld_mounts *m, const struct ld_mount_spec *spec,
+int ld_mounts_detach(struct ld_mounts *m, const struct ld_rootfs *spec,
                      struct ld_unmount_flags flags, bool *ret_was, bool *ret_held,
                      struct ld_err *err)
 {

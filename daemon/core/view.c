@@ -12,8 +12,8 @@
 #include "daemon/base/fdio.h"
 #include "daemon/base/mountapi.h"
 
-static int open_stage(struct ld_mounts *m, struct ld_mount_entry *e,
-                      const struct ld_mount_spec *spec, bool with_parts, struct ld_err *err)
+static int open_stage(struct ld_mounts *m, struct ld_mount_entry *e, const struct ld_rootfs *spec,
+                      bool with_parts, struct ld_err *err)
 {
     struct ld_sid_text name = ld_sid_name(e->sid);
     struct ld_part_ids ids = {.n = 0};
@@ -37,8 +37,7 @@ static int open_stage(struct ld_mounts *m, struct ld_mount_entry *e,
 }
 
 /* The stage is not needed any more: a kept clone takes its place until the close lane comes. */
-static void close_stage(struct ld_mounts *m, struct ld_mount_entry *e,
-                        const struct ld_mount_spec *spec)
+static void close_stage(struct ld_mounts *m, struct ld_mount_entry *e, const struct ld_rootfs *spec)
 {
     struct ld_sid_text name = ld_sid_name(e->sid);
     int k = ld_mount_clone(m->root->stage_fd, name.text, 0);
@@ -54,7 +53,7 @@ static void close_stage(struct ld_mounts *m, struct ld_mount_entry *e,
         ld_entry_keep(m, e, k, spec, false);
 }
 
-int ld_mounts_view(struct ld_mounts *m, const struct ld_mount_spec *spec, bool with_parts,
+int ld_mounts_view(struct ld_mounts *m, const struct ld_rootfs *spec, bool with_parts,
                    struct ld_view *ret, struct ld_err *err)
 {
     struct ld_mount_entry *e = ld_mounts_enter(m, spec->writable.sid);
@@ -82,7 +81,7 @@ int ld_mounts_view(struct ld_mounts *m, const struct ld_mount_spec *spec, bool w
     return rc;
 }
 
-void ld_view_close(struct ld_mounts *m, const struct ld_mount_spec *spec, struct ld_view *view)
+void ld_view_close(struct ld_mounts *m, const struct ld_rootfs *spec, struct ld_view *view)
 {
     struct ld_mount_entry *e;
 

@@ -1,0 +1,17 @@
+/* Pins: who reads a stored directory without holding keys. A pinned sid can be removed from the
+ * records and renamed to the trash, but the reaper waits. Any thread; never blocks.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "daemon/base/sid.h"
+
+struct ld_pins;
+struct ld_pins *ld_pins_new(void);
+void ld_pins_free(struct ld_pins *pins);
+
+void ld_pins_add(struct ld_pins *pins, const ld_sid *sids, size_t n);
+void ld_pins_drop(struct ld_pins *pins, const ld_sid *sids, size_t n); /* as often as added */
+bool ld_pins_has(struct ld_pins *pins, ld_sid sid);

@@ -1,0 +1,254 @@
+/* The trash and its reaper: see trash.h.
+ *
+ * The reaper is one job at a time on the reap lane. It takes what is due in the records' order;
+ * what a pin, a view or a process in another mount namespace still holds is left for a later round,
+ * sooner at first (each busy probe costs 2 ms and a line in the kernel's log), at last once in 30
+ * s.
+ */
+#include "daemon/core/trash.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "daemon/base/clock.h"
+#include "daemon/base/fdio.h"
+#include "daemon/base/log.h"
+#include "daemon/base/mem.h"
+#include "daemon/core/state.h"
+#include "daemon/jobs/lane.h"
+#include "daemon/jobs/loop.h"
+
+enum { FIRST_RETRY_MS = 250, LAST_RETRY_MS = 30000, IDLE_MS = 60000 };
+
+static const char *const layer_suffixes[] = {"", ".recipe", ".aside"};
+
+static int place_fd(const struct ld_core *core, enum ld_place place)
+{
+    switch (place) {
+    case LD_PLACE_LAYERS:
+        return core->root.layers_fd;
+    case LD_PLACE_W:
+        return core->root.w_fd;
+    case LD_PLACE_VOLUMES:
+        return core->root.volumes_fd;
+    }
+    return -EBADF;
+}
+
+void ld_trash_take_one(struct ld_core *core, const struct ld_gone *gone)
+{
+    size_t n = gone->place == LD_PLACE_LAYERS ? LD_ARRAY_LEN(layer_suffixes) : 1;
+
+    for (size_t i = n; i-- > 0;) { /* the layer itself last: the start looks for it */
+        char name[48];
+
+        (void)snprintf(name, sizeof(name), "%" LD_PRI_SID "%s", gone->sid, layer_suffixes[i]);
+        if (renameat2(place_fd(core, gone->place), name, core->root.trash_fd, name,
+                      RENAME_NOREPLACE) < 0 &&
+            errno != ENOENT)
+            ld_warn("move '%s/%s' to the trash: %s; the next start tries again",
+                    ld_place_dir(gone->place), name, strerrordesc_np(errno));
+    }
+}
+
+void ld_trash_take(struct ld_core *core, const struct ld_removed *removed)
+{
+    for (size_t i = 0; i < removed->n; i++)
+        ld_trash_take_one(core, &removed->item[i]);
+    if (removed->n)
+        ld_core_kick_reaper(core);
+}
+
+/* ---- the reaper ---- */
+
+struct ld_reaper {
+    struct ld_core *core;
+    struct ld_timer *timer;
+    struct ld_job job;
+    bool is_running, is_kicked; /* loop */
+    bool is_stopped;            /* loop */
+    bool cancel;                /* atomic: stop deleting soon */
+    uint64_t retry_ms;
+    /* what the last run found */
+    bool was_held;
+};
+
+/* Does anybody still hold the writable layer that is now at trash/SID? */
+static bool is_held_elsewhere(struct ld_core *core, const char *name, ld_sid sid)
+{
+    autofree char *upper = ld_asprintf("%s/upper", name);
+    struct ld_driver_env env = core->env;
+    struct ld_writable w = {.sid = sid};
+    struct ld_err err = LD_ERR_INIT;
+    struct stat st;
+    bool held = false;
+
+    if (fstatat(core->root.trash_fd, upper, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return false; /* a copy: its holders keep what they have open, like any deleted file */
+    env.w_fd = core->root.trash_fd;
+    if (ld_driver_overlay.in_use(&env, &w, &held, &err) < 0) {
+        ld_debug("probe of trash/%s: %s", name, err.message);
+        return true;
+    }
+    return held;
+}
+
+static int delete_one(struct ld_core *core, const struct ld_trash *t, const bool *cancel)
+{
+    size_t n = t->place == LD_PLACE_LAYERS ? LD_ARRAY_LEN(layer_suffixes) : 1;
+    struct ld_gone gone = {.sid = t->sid, .place = t->place};
+    struct ld_sid_text name = ld_sid_name(t->sid);
+
+    if (ld_pins_has(core->pins, t->sid) || !ld_mounts_let_go(core->mounts, t->sid))
+        return -EBUSY;
+    ld_trash_take_one(core, &gone); /* the removal itself may have failed to */
+    if (t->place == LD_PLACE_W && is_held_elsewhere(core, name.text, t->sid))
+        return -EBUSY;
+    for (size_t i = 0; i < n; i++) {
+        char part[48];
+        int r;
+
+        (void)snprintf(part, sizeof(part), "%s%s", name.text, layer_suffixes[i]);
+        r = ld_remove_tree(core->root.trash_fd, part, cancel);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+/* Work directories and half-made things without a record, left by a crash. */
+static int delete_unrecorded(void *arg, const char *name, unsigned char d_type)
+{
+    struct ld_reaper *r = arg;
+
+    (void)d_type;
+    if (name[0] != '.')
+        return 0;
+    return ld_remove_tree(r->core->root.trash_fd, name, &r->cancel);
+}
+
+static void reap_page(struct ld_reaper *r, const struct ld_trash_page *page, ld_sid *gone,
+                      size_t *ret_n)
+{
+    for (size_t i = 0; i < page->n && !ld_flag_is_set(&r->cancel); i++) {
+        int rc = delete_one(r->core, &page->item[i], &r->cancel);
+
+        if (rc == 0)
+            gone[(*ret_n)++] = page->item[i].sid;
+        else if (rc == -EBUSY)
+            r->was_held = true;
+        else if (rc != -ECANCELED)
+            ld_warn("delete trash/%" LD_PRI_SID ": %s", page->item[i].sid, strerrordesc_np(-rc));
+    }
+}
+
+static void run(struct ld_job *job)
+{
+    struct ld_reaper *r = (struct ld_reaper *)((char *)job - offsetof(struct ld_reaper, job));
+    struct ld_trash_query query = {.due_ns = ld_now_ns(), .limit = 100};
+    struct ld_err err = LD_ERR_INIT;
+
+    r->was_held = false;
+    (void)!ld_each_name(r->core->root.trash_fd, delete_unrecorded, r); /* the next round goes on */
+    do {
+        struct ld_trash_page page LD_AUTO(ld_trash_page_done) = {.n = 0};
+        struct ld_removed removed LD_AUTO(ld_removed_done) = {.n = 0};
+        ld_sid gone[100];
+        size_t n = 0;
+
+        if (ld_store_trash_list(r->core->store, &query, &page, &err) < 0)
+            break;
+        reap_page(r, &page, gone, &n);
+        if (n && ld_store_trash_forget(r->core->store, gone, n, &removed, &err) < 0)
+            break;
+        ld_trash_take(r->core, &removed);
+        query.after = page.next;
+    } while (query.after && !ld_flag_is_set(&r->cancel));
+    if (err.code)
+        ld_warn("the reaper: %s", err.message);
+    ld_reserve_keep(&r->core->root);
+}
+
+static void arm(struct ld_reaper *r);
+
+static void done(struct ld_job *job)
+{
+    struct ld_reaper *r = (struct ld_reaper *)((char *)job - offsetof(struct ld_reaper, job));
+
+    r->is_running = false;
+    if (r->is_stopped)
+        return;
+    if (r->is_kicked) {
+        r->is_kicked = false;
+        r->retry_ms = FIRST_RETRY_MS;
+    } else if (r->was_held) {
+        r->retry_ms = r->retry_ms * 2 < LAST_RETRY_MS ? r->retry_ms * 2 : LAST_RETRY_MS;
+    } else {
+        r->retry_ms = IDLE_MS; /* something may have become due */
+    }
+    arm(r);
+}
+
+static void start(void *arg)
+{
+    struct ld_reaper *r = arg;
+    struct ld_err err = LD_ERR_INIT;
+
+    if (r->is_running || r->is_stopped)
+        return;
+    r->is_running = ld_lanes_submit(r->core->lanes, LD_LANE_REAP, &r->job, &err) == 0;
+    if (!r->is_running)
+        ld_timer_start(r->timer, LAST_RETRY_MS, 0);
+}
+
+static void arm(struct ld_reaper *r)
+{
+    ld_timer_start(r->timer, r->retry_ms, 0);
+}
+
+static void kick_on_loop(void *arg)
+{
+    struct ld_reaper *r = arg;
+
+    if (r->is_running)
+        r->is_kicked = true;
+    else
+        start(r);
+}
+
+struct ld_reaper *ld_reaper_new(struct ld_core *core)
+{
+    struct ld_reaper *r = ld_new(struct ld_reaper);
+
+    r->core = core;
+    r->timer = ld_timer_new(core->loop, start, r);
+    r->job.run = run;
+    r->job.done = done;
+    r->retry_ms = FIRST_RETRY_MS;
+    return r;
+}
+
+void ld_reaper_kick(struct ld_reaper *reaper)
+{
+    ld_loop_post(reaper->core->loop, kick_on_loop, reaper);
+}
+
+void ld_reaper_stop(struct ld_reaper *reaper)
+{
+    reaper->is_stopped = true;
+    ld_flag_set(&reaper->cancel);
+    ld_timer_stop(reaper->timer);
+}
+
+void ld_reaper_free(struct ld_reaper *reaper)
+{
+    if (!reaper)
+        return;
+    ld_timer_free(reaper->timer);
+    free(reaper);
+}

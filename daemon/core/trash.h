@@ -1,0 +1,25 @@
+/* Removal's second half: directories to trash/, the reaper that deletes them.
+ *
+ * A removal is recorded in one transaction, then its directories are renamed to trash/SID (the
+ * start repeats it), then the caller answers; deleting happens later, on the reap lane with idle
+ * I/O priority.
+ */
+#pragma once
+
+#include "daemon/base/err.h"
+
+struct ld_core;
+struct ld_gone;
+struct ld_reaper;
+struct ld_removed;
+
+/* Renames what a removal took away; a directory that is not there is skipped. Any worker; never
+ * fails as a whole: what can't be renamed now is found again by the next start (and logged). */
+void ld_trash_take(struct ld_core *core, const struct ld_removed *removed);
+void ld_trash_take_one(struct ld_core *core, const struct ld_gone *gone);
+
+/* Loop thread. The reaper sleeps until it is kicked or something in the trash is due. */
+struct ld_reaper *ld_reaper_new(struct ld_core *core);
+void ld_reaper_free(struct ld_reaper *reaper); /* after the lanes have drained */
+void ld_reaper_kick(struct ld_reaper *reaper); /* any thread */
+void ld_reaper_stop(struct ld_reaper *reaper); /* loop thread: what it deletes now is cut short */
