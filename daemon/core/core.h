@@ -28,7 +28,9 @@ struct ld_store;
  * config, loop, lanes and ops are borrowed and outlive the core. */
 struct ld_core *ld_core_open(const struct ld_config *config, struct ld_loop *loop,
                              struct ld_lanes *lanes, struct ld_ops *ops, struct ld_err *err);
-/* After the loop has ended and the lanes are idle. */
+/* Loop: the stop begins; work of our own (deleting) is cut short, so that the lanes can drain. */
+void ld_core_stop(struct ld_core *core);
+/* After the lanes have drained, before the loop is freed. NULL is fine. */
 void ld_core_close(struct ld_core *core);
 
 struct ld_store *ld_core_store(struct ld_core *core);

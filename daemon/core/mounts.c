@@ -160,6 +160,13 @@ bool ld_mounts_let_go(struct ld_mounts *m, ld_sid sid)
     return is_free;
 }
 
+int ld_mounts_open_place(struct ld_mounts *m, const char *id)
+{
+    int fd = openat(m->root->mnt_fd, id, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+    return fd < 0 ? -errno : fd;
+}
+
 size_t ld_mounts_count(struct ld_mounts *m)
 {
     struct ld_mount_entry *e, *next;

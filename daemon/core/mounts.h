@@ -88,6 +88,10 @@ enum ld_mount_state ld_mounts_probe(struct ld_mounts *mounts, const struct ld_ro
  */
 bool ld_mounts_let_go(struct ld_mounts *mounts, ld_sid sid);
 
+/* The root of what is shown at mnt/ID, O_PATH, or -errno. As long as it is open the mount is busy.
+ */
+int ld_mounts_open_place(struct ld_mounts *mounts, const char *id);
+
 /* How many containers are mounted, as the table says. */
 size_t ld_mounts_count(struct ld_mounts *mounts);
 

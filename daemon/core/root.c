@@ -187,17 +187,7 @@ static int open_mnt(struct ld_root *root, struct ld_err *err)
 int ld_root_open(const char *data_path, const char *run_path, const char *group,
                  struct ld_root *ret, struct ld_err *err)
 {
-    struct ld_root root = {.data_fd = -EBADF,
-                           .layers_fd = -EBADF,
-                           .w_fd = -EBADF,
-                           .volumes_fd = -EBADF,
-                           .staging_fd = -EBADF,
-                           .trash_fd = -EBADF,
-                           .quarantine_fd = -EBADF,
-                           .run_fd = -EBADF,
-                           .mnt_fd = -EBADF,
-                           .stage_fd = -EBADF,
-                           .lock_fd = -EBADF};
+    struct ld_root root = LD_ROOT_INIT;
 
     find_group(group, &root.gid);
     if (open_data(data_path, &root, err) < 0 ||

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -20,6 +21,19 @@ struct ld_root {
     uint64_t data_mount_id;
     unsigned gid; /* of the group that may use the socket and mnt/ */
 };
+
+#define LD_ROOT_INIT                                                                               \
+    ((struct ld_root){.data_fd = -EBADF,                                                           \
+                      .layers_fd = -EBADF,                                                         \
+                      .w_fd = -EBADF,                                                              \
+                      .volumes_fd = -EBADF,                                                        \
+                      .staging_fd = -EBADF,                                                        \
+                      .trash_fd = -EBADF,                                                          \
+                      .quarantine_fd = -EBADF,                                                     \
+                      .run_fd = -EBADF,                                                            \
+                      .mnt_fd = -EBADF,                                                            \
+                      .stage_fd = -EBADF,                                                          \
+                      .lock_fd = -EBADF})
 
 /* Makes and opens both roots. Code conflict: another daemon has the data root; unsupported: the
  * file system cannot serve (remote, no d_type). group NULL or unknown: root's group, with a

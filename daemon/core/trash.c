@@ -218,7 +218,7 @@ static void kick_on_loop(void *arg)
     if (r->is_running)
         r->is_kicked = true;
     else
-        start(r);
+        start(r); /* nothing once it is stopped */
 }
 
 struct ld_reaper *ld_reaper_new(struct ld_core *core)
@@ -249,6 +249,7 @@ void ld_reaper_free(struct ld_reaper *reaper)
 {
     if (!reaper)
         return;
+    reaper->is_stopped = true;
     ld_timer_free(reaper->timer);
-    free(reaper);
+    ld_loop_post(reaper->core->loop, free, reaper); /* after the kicks posted before */
 }

@@ -1,0 +1,328 @@
+/* Making a container: see container.h.
+ *
+ * Volumes first, then the writable layer, made durable, then one transaction that makes it exist.
+ * What fails before that takes away what it made; a crash in between leaves a directory without a
+ * record, which the next start moves away.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/base/clock.h"
+#include "daemon/base/digest.h"
+#include "daemon/base/fdio.h"
+#include "daemon/base/log.h"
+#include "daemon/base/mem.h"
+#include "daemon/base/parse.h"
+#include "daemon/core/container.h"
+#include "daemon/core/image.h"
+#include "daemon/core/rootfs.h"
+#include "daemon/core/state.h"
+#include "daemon/core/volume.h"
+#include "daemon/jobs/op.h"
+
+enum { MAX_MOUNTS = 64 };
+
+int ld_container_admit_create(struct ld_core *core, const struct ld_container_spec *spec,
+                              struct ld_op *op, struct ld_err *err)
+{
+    if (ld_image_admit(core, spec->image, false, op, NULL, err) < 0)
+        return -1;
+    if (spec->name)
+        ld_op_key(op, LD_EXCLUSIVE, "n:c:%s", spec->name);
+    return 0;
+}
+
+/* A create in work: what it made so far, to be taken away if it fails. */
+struct create {
+    struct ld_core *core;
+    const struct ld_write *w;
+    struct ld_container c;
+    struct ld_chain_sids chain;
+    struct ld_writable writable;
+    const struct ld_driver *driver;
+    char *made_volumes[MAX_MOUNTS];
+    size_t n_made;
+    bool is_layer_made;
+};
+
+static int check_target(const struct ld_mount_spec *mounts, size_t i, struct ld_err *err)
+{
+    const char *target = mounts[i].target;
+
+    if (target[0] != '/' || target[strspn(target, "/")] == '\0')
+        return ld_err_set(err, LD_E_INVALID,
+                          "the mount target '%s' is not an absolute path below '/'", target);
+    for (const char *p = target; *p;) {
+        size_t len;
+
+        p += strspn(p, "/");
+        len = strcspn(p, "/");
+        if ((len == 1 && p[0] == '.') || (len == 2 && p[0] == '.' && p[1] == '.'))
+            return ld_err_set(err, LD_E_INVALID, "the mount target '%s' has '.' or '..' in it",
+                              target);
+        if (len > 255)
+            return ld_err_set(err, LD_E_INVALID,
+                              "the mount target '%.64s…' has a name over 255 bytes", target);
+        p += len;
+    }
+    for (size_t k = 0; k < i; k++) {
+        if (strcmp(mounts[k].target, target) == 0)
+            return ld_err_set(err, LD_E_INVALID, "the mount target '%s' is given twice", target);
+    }
+    return 0;
+}
+
+static int check_source(const struct ld_mount_spec *m, struct ld_err *err)
+{
+    switch (m->type) {
+    case LD_MOUNT_VOLUME:
+        if (m->source && !ld_name_is_valid(m->source) && !ld_is_hex(m->source, 64))
+            return ld_err_set(err, LD_E_INVALID, "'%s' is neither a volume's name nor an id",
+                              m->source);
+        return 0;
+    case LD_MOUNT_BIND:
+        if (!m->source || m->source[0] != '/')
+            return ld_err_set(err, LD_E_INVALID,
+                              "the bind mount at '%s' needs an absolute path as its source",
+                              m->target);
+        if (access(m->source, F_OK) < 0)
+            return ld_err_set(err, LD_E_NOT_FOUND,
+                              "the source '%s' of the bind mount at '%s' does not exist", m->source,
+                              m->target);
+        return 0;
+    case LD_MOUNT_TMPFS:
+        if (m->source)
+            return ld_err_set(err, LD_E_INVALID, "the tmpfs at '%s' can't have a source",
+                              m->target);
+        return 0;
+    }
+    return 0;
+}
+
+static int check_spec(const struct ld_container_spec *spec, struct ld_err *err)
+{
+    if (spec->name && !ld_name_is_valid(spec->name)) {
+        (void)ld_err_set(err, LD_E_INVALID, "the container name '%s' is not valid", spec->name);
+        return ld_err_hint(err,
+                           "names are [a-z0-9][a-z0-9_.-]*, at most 128 bytes, not 64 hex digits");
+    }
+    if (spec->n_mounts > MAX_MOUNTS)
+        return ld_err_set(err, LD_E_INVALID, "%zu mounts are more than %d", spec->n_mounts,
+                          MAX_MOUNTS);
+    for (size_t i = 0; i < spec->n_mounts; i++) {
+        if (check_target(spec->mounts, i, err) < 0 || check_source(&spec->mounts[i], err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int resolve_volumes(struct create *k, const struct ld_container_spec *spec,
+                           struct ld_err *err)
+{
+    struct ld_container *c = &k->c;
+
+    c->mounts = ld_alloc0((spec->n_mounts + 1) * sizeof(*c->mounts));
+    for (size_t i = 0; i < spec->n_mounts; i++) {
+        const struct ld_mount_spec *from = &spec->mounts[i];
+        struct ld_mount_spec *to = &c->mounts[i];
+        struct ld_volume v LD_AUTO(ld_volume_done) = {.sid = 0};
+        bool made;
+
+        *to = (struct ld_mount_spec){
+            .type = from->type, .read_only = from->read_only, .size = from->size};
+        to->target = ld_strdup(from->target);
+        to->source = from->source ? ld_strdup(from->source) : NULL;
+        to->subpath = from->subpath ? ld_strdup(from->subpath) : NULL;
+        c->n_mounts = i + 1;
+        if (from->type != LD_MOUNT_VOLUME)
+            continue;
+        if (ld_volume_ensure(k->core, k->w, from->source, &v, &made, err) < 0)
+            return ld_err_prefix(err, "the volume for '%s'", from->target);
+        if (made)
+            k->made_volumes[k->n_made++] = ld_strdup(v.id);
+        to->volume_id = ld_strdup(v.id);
+        free(to->source);
+        to->source = v.name ? ld_strdup(v.name) : NULL;
+    }
+    return 0;
+}
+
+static char *dup_or_null(const char *text)
+{
+    return text ? ld_strdup(text) : NULL;
+}
+
+static int fill(struct create *k, const struct ld_container_spec *spec, struct ld_err *err)
+{
+    struct ld_image image LD_AUTO(ld_image_done) = {.id = NULL};
+    struct ld_container *c = &k->c;
+    char id[65];
+
+    if (ld_image_find(k->core, spec->image, &image, err) < 0 ||
+        ld_store_chain(k->core->store, image.tip_sid, &k->chain, err) < 0)
+        return -1;
+    if (k->chain.damaged) {
+        (void)ld_err_set(err, LD_E_CORRUPT, "image '%s' has a damaged layer", spec->image);
+        return ld_err_hint(err, "import the image again: that repairs the layer");
+    }
+    if (ld_store_take_sid(k->core->store, &c->upper_sid, err) < 0)
+        return -1;
+    ld_random_hex(id, 32);
+    c->id = ld_strdup(id);
+    c->name = dup_or_null(spec->name);
+    c->image_id = ld_strdup(image.id);
+    for (size_t i = 0; i < image.n_refs && !c->image_ref; i++) {
+        autofree char *shown = ld_image_short_ref(image.refs[i]);
+        autofree char *asked = ld_image_short_ref(spec->image);
+
+        if (strcmp(shown, asked) == 0)
+            c->image_ref = ld_strdup(image.refs[i]);
+    }
+    c->parent_sid = image.tip_sid;
+    c->driver = ld_strdup(k->driver->name);
+    c->labels = dup_or_null(spec->labels);
+    c->config = dup_or_null(spec->config);
+    c->spec_digest = dup_or_null(spec->spec_digest);
+    c->read_only = spec->read_only;
+    c->ephemeral = spec->ephemeral;
+    c->auto_remove = spec->auto_remove;
+    c->created_ns = ld_now_ns();
+    return 0;
+}
+
+static int make_layer(struct create *k, const bool *cancel, struct ld_err *err)
+{
+    k->writable.sid = k->c.upper_sid;
+    k->writable.chain = (struct ld_chain){.sid = k->chain.sid, .n = k->chain.n};
+    if (k->driver->create(&k->core->env, &k->writable, cancel, err) < 0)
+        return -1;
+    k->is_layer_made = true;
+    k->c.driver_state = dup_or_null(k->writable.state.text[0] ? k->writable.state.text : NULL);
+    return 0;
+}
+
+/* The record, after everything it relies on is on the disk. The layer's own directory and what is
+ * in it are made before their parent is synced, so all of them are named. */
+static int record(struct create *k, struct ld_err *err)
+{
+    struct ld_sid_text name = ld_sid_name(k->c.upper_sid);
+    autoclose int layer = ld_open_dir(k->core->root.w_fd, name.text);
+    autoclose int upper = layer < 0 ? -EBADF : ld_open_dir(layer, "upper");
+    int dirs[3];
+    struct ld_write w = *k->w;
+    int r = 0;
+
+    if (layer < 0)
+        return ld_err_sys(err, layer, "open the new writable layer %s", name.text);
+    if (!k->c.ephemeral && upper < 0)
+        r = ld_syncfs(layer); /* a copy of many files */
+    if (r < 0)
+        return ld_err_sys(err, r, "sync the new writable layer %s", name.text);
+    if (upper >= 0)
+        dirs[w.n_dirs++] = upper;
+    dirs[w.n_dirs++] = layer;
+    dirs[w.n_dirs++] = k->core->root.w_fd;
+    w.dirs = dirs;
+    if (k->c.ephemeral)
+        w.n_dirs = 0;
+    return ld_store_container_add(k->core->store, &w, &k->c, err);
+}
+
+static void undo(struct create *k)
+{
+    struct ld_gone gone = {.sid = k->c.upper_sid, .place = LD_PLACE_W};
+    struct ld_err ignored = LD_ERR_INIT;
+
+    if (k->is_layer_made) {
+        int r = ld_remove_tree(k->core->root.w_fd, ld_sid_name(gone.sid).text, NULL);
+
+        if (r < 0)
+            ld_warn("take back writable layer %" LD_PRI_SID ": %s; the next start does it",
+                    gone.sid, strerrordesc_np(-r));
+    }
+    for (size_t i = 0; i < k->n_made; i++) {
+        struct ld_volume_removal how = {.purge = true};
+
+        (void)ld_volume_remove(k->core, k->w, k->made_volumes[i], &how,
+                               &ignored); /* somebody may use it by now: then it stays */
+    }
+}
+
+static int create_new(struct create *k, const struct ld_container_spec *spec, const bool *cancel,
+                      struct ld_err *err)
+{
+    if (ld_core_may_grow(k->core, 0, err) < 0 ||
+        ld_core_driver(k->core, spec->driver, &k->driver, err) < 0 || fill(k, spec, err) < 0 ||
+        resolve_volumes(k, spec, err) < 0 || make_layer(k, cancel, err) < 0)
+        return -1;
+    return record(k, err);
+}
+
+/* The container made by the same request before: under its idempotency key, or by a PUT of the same
+ * body. 1: found. */
+static int find_same(struct ld_core *core, const struct ld_write *w,
+                     const struct ld_container_spec *spec, struct ld_container_state *ret,
+                     struct ld_err *err)
+{
+    struct ld_err lookup = LD_ERR_INIT;
+    autofree char *kind = NULL, *id = NULL;
+    const char *find = spec->spec_digest ? spec->name : NULL;
+
+    if (w->once && ld_store_once_find(core->store, w->once, &kind, &id, &lookup) == 0)
+        find = id;
+    else if (w->once && lookup.code != LD_E_NOT_FOUND)
+        return *err = lookup, -1;
+    if (!find)
+        return 0;
+    if (ld_container_find(core, find, ret, &lookup) < 0)
+        return lookup.code == LD_E_NOT_FOUND || lookup.code == LD_E_CONFLICT ? 0
+                                                                             : (*err = lookup, -1);
+    if (id)
+        return 1;
+    if (!ret->record.name || strcmp(ret->record.name, find) != 0) { /* found as an id's beginning */
+        ld_container_state_done(ret);
+        return 0;
+    }
+    if (!spec->must_be_new && ret->record.spec_digest &&
+        strcmp(ret->record.spec_digest, spec->spec_digest) == 0)
+        return 1;
+    ld_container_state_done(ret);
+    if (spec->must_be_new)
+        return ld_err_set(err, LD_E_PRECONDITION, "the container '%s' exists", find);
+    (void)ld_err_set(err, LD_E_EXISTS, "the container '%s' exists and was made differently", find);
+    return ld_err_hint(err, "remove it first, or ask for what it is");
+}
+
+int ld_container_create(struct ld_core *core, const struct ld_write *w,
+                        const struct ld_container_spec *spec, const bool *cancel,
+                        struct ld_container_state *ret, bool *ret_made, struct ld_err *err)
+{
+    struct create *k;
+    struct ld_container record = {.id = NULL};
+    int rc;
+
+    if (check_spec(spec, err) < 0)
+        return -1;
+    rc = find_same(core, w, spec, ret, err);
+    *ret_made = rc == 0;
+    if (rc)
+        return rc < 0 ? -1 : 0;
+    k = ld_new(struct create);
+    k->core = core;
+    k->w = w;
+    rc = create_new(k, spec, cancel, err);
+    if (rc < 0)
+        undo(k);
+    else
+        rc = ld_store_container_get(core->store, k->c.id, &record, err);
+    if (rc == 0)
+        ld_container_state_of(core, &record, ret);
+    for (size_t i = 0; i < k->n_made; i++)
+        free(k->made_volumes[i]);
+    ld_container_done(&k->c);
+    free(k);
+    return rc;
+}

@@ -1,0 +1,169 @@
+/* Opening and closing the core: see core.h and state.h. Main thread. */
+#include "daemon/core/core.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/base/clock.h"
+#include "daemon/base/log.h"
+#include "daemon/base/mem.h"
+#include "daemon/core/config.h"
+#include "daemon/core/recover.h"
+#include "daemon/core/state.h"
+#include "daemon/core/trash.h"
+#include "daemon/jobs/lane.h"
+#include "daemon/jobs/loop.h"
+
+static int probe_drivers(struct ld_core *core, struct ld_err *err)
+{
+    const char *want = core->config->driver;
+
+    for (size_t i = 0; ld_drivers[i] && i < LD_MAX_DRIVERS; i++) {
+        struct ld_driver_status *s = &core->driver[core->n_drivers++];
+
+        s->driver = ld_drivers[i];
+        s->is_usable = s->driver->probe(&core->env, &s->flags, &s->why) == 0;
+        if (!s->is_usable)
+            ld_warn("storage driver '%s' can't be used: %s", s->driver->name, s->why.message);
+        else if (want ? strcmp(want, s->driver->name) == 0 : !core->default_driver)
+            core->default_driver = s->driver;
+        if (want && strcmp(want, s->driver->name) == 0 && !s->is_usable) {
+            *err = s->why;
+            return ld_err_prefix(err, "the storage driver '%s' can't be used", want);
+        }
+    }
+    if (core->default_driver)
+        return 0;
+    return want ? ld_err_set(err, LD_E_INVALID, "there is no storage driver '%s'", want)
+                : ld_err_set(err, LD_E_UNSUPPORTED, "no storage driver can be used here");
+}
+
+static void tell_event(void *arg)
+{
+    struct ld_core *core = arg;
+
+    if (core->on_event)
+        core->on_event(core->on_event_arg, ld_store_event_newest(core->store));
+}
+
+static void on_store_event(void *arg, uint64_t newest_id)
+{
+    struct ld_core *core = arg;
+
+    (void)newest_id; /* asked again on the loop: it may have grown */
+    ld_loop_post(core->loop, tell_event, core);
+}
+
+static int open_all(struct ld_core *core, struct ld_err *err)
+{
+    static const struct ld_store_options options = {.is_loop = ld_is_loop_thread};
+    const struct ld_config *config = core->config;
+
+    if (ld_root_open(config->data_root, config->run_root, config->group, &core->root, err) < 0 ||
+        ld_store_open(core->root.data_fd, &options, &core->store, err) < 0)
+        return -1;
+    core->env = (struct ld_driver_env){.layers_fd = core->root.layers_fd,
+                                       .w_fd = core->root.w_fd,
+                                       .stage_fd = core->root.stage_fd,
+                                       .instance = ld_store_instance(core->store)};
+    core->pins = ld_pins_new();
+    core->mounts = ld_mounts_new(&core->root, &core->env, core->lanes);
+    core->reaper = ld_reaper_new(core);
+    if (probe_drivers(core, err) < 0 || ld_mounts_sweep(core->mounts, err) < 0 ||
+        ld_recover(core, err) < 0)
+        return -1;
+    ld_store_on_events(core->store, on_store_event, core);
+    ld_reserve_keep(&core->root);
+    if (!core->refusal)
+        ld_reaper_kick(core->reaper);
+    return 0;
+}
+
+struct ld_core *ld_core_open(const struct ld_config *config, struct ld_loop *loop,
+                             struct ld_lanes *lanes, struct ld_ops *ops, struct ld_err *err)
+{
+    struct ld_core *core = ld_new(struct ld_core);
+
+    core->config = config;
+    core->loop = loop;
+    core->lanes = lanes;
+    core->ops = ops;
+    core->started_ns = ld_now_ns();
+    core->root = LD_ROOT_INIT;
+    if (open_all(core, err) == 0)
+        return core;
+    ld_core_close(core);
+    return NULL;
+}
+
+void ld_core_stop(struct ld_core *core)
+{
+    ld_reaper_stop(core->reaper);
+}
+
+void ld_core_close(struct ld_core *core)
+{
+    if (!core)
+        return;
+    ld_reaper_free(core->reaper);
+    ld_mounts_free(core->mounts);
+    ld_store_close(core->store);
+    ld_pins_free(core->pins);
+    ld_root_done(&core->root);
+    ld_free_p(&core->refusal);
+    core->on_event = NULL;
+    ld_loop_post(core->loop, free, core); /* after what others have posted for it */
+}
+
+struct ld_store *ld_core_store(struct ld_core *core)
+{
+    return core->store;
+}
+
+const struct ld_config *ld_core_config(const struct ld_core *core)
+{
+    return core->config;
+}
+
+struct ld_loop *ld_core_loop(struct ld_core *core)
+{
+    return core->loop;
+}
+
+struct ld_ops *ld_core_ops(struct ld_core *core)
+{
+    return core->ops;
+}
+
+void ld_core_watch_events(struct ld_core *core, ld_event_fn fn, void *arg)
+{
+    core->on_event = fn;
+    core->on_event_arg = arg;
+}
+
+void ld_core_kick_reaper(struct ld_core *core)
+{
+    if (core->reaper && !core->refusal)
+        ld_reaper_kick(core->reaper);
+}
+
+int ld_core_may_grow(struct ld_core *core, uint64_t bytes, struct ld_err *err)
+{
+    uint64_t free_bytes, want;
+
+    if (core->refusal)
+        return ld_err_set(err, LD_E_CONFLICT, "%s", core->refusal);
+    if (ld_root_free_bytes(&core->root, &free_bytes, err) < 0)
+        return -1;
+    if (__builtin_add_overflow(bytes, core->config->min_free_bytes, &want) || free_bytes < want) {
+        (void)ld_err_set(
+            err, LD_E_NO_SPACE,
+            "'%s' has %llu bytes free, %llu more than the %llu to be kept free are needed",
+            core->root.data_path, (unsigned long long)free_bytes, (unsigned long long)bytes,
+            (unsigned long long)core->config->min_free_bytes);
+        return ld_err_hint(err, "remove images, containers or volumes that nobody needs");
+    }
+    return 0;
+}

@@ -1,0 +1,29 @@
+/* Images in the store: finding, tagging, removing. Importing is import.h. Threads: see core.h. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "daemon/core/core.h"
+#include "daemon/store/store.h"
+
+struct ld_op;
+
+/* By whole id ("sha256:HEX" or HEX), then reference by Docker's rules, then unique id prefix. Any
+ * thread. invalid: neither an id nor a reference. */
+int ld_image_find(struct ld_core *core, const char *text, struct ld_image *ret, struct ld_err *err);
+
+/* Loop. Finds the image and adds its key ("i:ID"); for changes exclusive. ret may be NULL. */
+int ld_image_admit(struct ld_core *core, const char *text, bool exclusive, struct ld_op *op,
+                   struct ld_image *ret, struct ld_err *err);
+
+/* Worker, i:ID exclusive. Gives the image another name; a name that points elsewhere moves. */
+int ld_image_tag(struct ld_core *core, const struct ld_write *w, const char *image_id,
+                 const char *ref, uint64_t if_match, struct ld_err *err);
+
+/* Worker, i:ID exclusive. `text` as the user wrote it: a reference is untagged, and the image goes
+ * with its last one; an id means the image with all its names (several: only with force). */
+int ld_image_remove(struct ld_core *core, const struct ld_write *w, const char *text, bool force,
+                    uint64_t if_match, struct ld_removed *ret, struct ld_err *err);
+
+/* The short form of a stored reference ("debian:12"); free it. */
+char *ld_image_short_ref(const char *ref);

@@ -1,0 +1,289 @@
+/* Recovery at start: see recover.h. Needs no walk of layer contents: one look at each folder of the
+ * data root and one at each record. */
+#include "daemon/core/recover.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "daemon/base/clock.h"
+#include "daemon/base/digest.h"
+#include "daemon/base/fdio.h"
+#include "daemon/base/log.h"
+#include "daemon/base/mem.h"
+#include "daemon/base/parse.h"
+#include "daemon/core/state.h"
+#include "daemon/core/trash.h"
+
+static const int64_t quarantine_ns = INT64_C(7) * 24 * 3600 * 1000000000;
+
+/* To the trash under a name without a record: the reaper deletes it. */
+static void discard(struct ld_core *core, int dir, const char *name)
+{
+    char random[17];
+    autofree char *to = NULL;
+
+    ld_random_hex(random, 8);
+    to = ld_asprintf(".%s", random);
+    if (renameat(dir, name, core->root.trash_fd, to) < 0)
+        ld_warn("discard '%s': %s, ignoring", name, strerrordesc_np(errno));
+}
+
+static int discard_staged(void *arg, const char *name, unsigned char d_type)
+{
+    struct ld_core *core = arg;
+
+    (void)d_type;
+    discard(core, core->root.staging_fd, name);
+    return 0;
+}
+
+static int discard_old(void *arg, const char *name, unsigned char d_type)
+{
+    struct ld_core *core = arg;
+    struct stat st;
+
+    (void)d_type;
+    if (fstatat(core->root.quarantine_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+        ld_now_ns() - ((int64_t)st.st_ctim.tv_sec * 1000000000 + st.st_ctim.tv_nsec) >
+            quarantine_ns)
+        discard(core, core->root.quarantine_fd, name);
+    return 0;
+}
+
+/* The sid a name in layers/, w/, volumes/ or trash/ begins with; 0: none. */
+static ld_sid sid_of_name(const char *name)
+{
+    autofree char *digits = ld_strndup(name, strspn(name, "0123456789"));
+    uint64_t sid = 0;
+    const char *rest = name + strlen(digits);
+
+    if (*rest && *rest != '.')
+        return 0;
+    return ld_parse_u64(digits, 1, UINT64_MAX, &sid) == 0 ? sid : 0;
+}
+
+struct folder {
+    struct ld_core *core;
+    int fd;
+    enum ld_place place;
+    ld_sid above; /* the largest sid found at or above the ceiling */
+};
+
+static int look_above(void *arg, const char *name, unsigned char d_type)
+{
+    struct folder *f = arg;
+    ld_sid sid = sid_of_name(name);
+
+    (void)d_type;
+    if (sid >= ld_store_sid_ceiling(f->core->store) && sid > f->above)
+        f->above = sid;
+    return 0;
+}
+
+static int is_older_than_tree(struct ld_core *core, bool *ret, struct ld_err *err)
+{
+    const int fds[] = {core->root.layers_fd, core->root.w_fd, core->root.volumes_fd,
+                       core->root.trash_fd};
+    struct folder f = {.core = core};
+
+    for (size_t i = 0; i < LD_ARRAY_LEN(fds); i++) {
+        int r = ld_each_name(fds[i], look_above, &f);
+
+        if (r < 0)
+            return ld_err_sys(err, r, "read the data root");
+    }
+    *ret = f.above != 0;
+    if (*ret)
+        core->refusal = ld_asprintf(
+            "the database is older than the data root (it knows nothing of %" LD_PRI_SID
+            " and above): it was restored from a backup, so nothing is changed or created",
+            f.above);
+    return 0;
+}
+
+static void quarantine(struct folder *f, const char *name)
+{
+    autofree char *to = ld_asprintf("%s-%s", ld_place_dir(f->place), name);
+
+    if (renameat2(f->fd, name, f->core->root.quarantine_fd, to, RENAME_NOREPLACE) < 0) {
+        ld_warn("quarantine '%s/%s': %s, ignoring", ld_place_dir(f->place), name,
+                strerrordesc_np(errno));
+        return;
+    }
+    ld_warn("'%s/%s' is in no record: moved to quarantine/%s for 7 days", ld_place_dir(f->place),
+            name, to);
+}
+
+static int check_name(void *arg, const char *name, unsigned char d_type)
+{
+    struct folder *f = arg;
+    ld_sid sid = sid_of_name(name);
+    enum ld_sid_owner owner = LD_SID_UNKNOWN;
+    struct ld_err err = LD_ERR_INIT;
+    struct ld_gone gone = {.sid = sid, .place = f->place};
+
+    (void)d_type;
+    if (strcmp(name, "0") == 0 && f->place == LD_PLACE_LAYERS)
+        return 0;
+    if (sid && ld_store_sid_owner(f->core->store, sid, &owner, &err) < 0) {
+        ld_warn("look up '%s/%s': %s, ignoring", ld_place_dir(f->place), name, err.message);
+        return 0;
+    }
+    switch (owner) {
+    case LD_SID_TRASH:
+        ld_trash_take_one(f->core, &gone);
+        break;
+    case LD_SID_UNKNOWN:
+        quarantine(f, name);
+        break;
+    case LD_SID_LAYER:
+    case LD_SID_CONTAINER:
+    case LD_SID_VOLUME:
+        break;
+    }
+    return 0;
+}
+
+static bool is_there(int dir, const char *name)
+{
+    struct stat st;
+
+    return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static const char *damage_of_layer(const struct ld_core *core, const struct ld_layer *layer)
+{
+    struct ld_sid_text name = ld_sid_name(layer->sid);
+    autofree char *recipe = ld_asprintf("%s.recipe", name.text);
+
+    if (!is_there(core->root.layers_fd, name.text))
+        return "its directory is missing";
+    if (layer->origin == LD_ORIGIN_IMPORT && !is_there(core->root.layers_fd, recipe))
+        return "its recipe is missing";
+    return NULL;
+}
+
+static int check_layers(struct ld_core *core, struct ld_err *err)
+{
+    uint64_t after = 0;
+
+    do {
+        struct ld_layer_page page LD_AUTO(ld_layer_page_done) = {.n = 0};
+
+        if (ld_store_layer_list(core->store, after, 0, &page, err) < 0)
+            return -1;
+        for (size_t i = 0; i < page.n; i++) {
+            const struct ld_layer *layer = &page.item[i];
+            const char *damage = damage_of_layer(core, layer);
+
+            if (!damage || layer->damage)
+                continue;
+            ld_error("layer %s (%" LD_PRI_SID "): %s", layer->chain_id ? layer->chain_id : "",
+                     layer->sid, damage);
+            if (ld_store_layer_set_damage(core->store, &LD_WRITE_SELF, layer->sid, damage, err) < 0)
+                return -1;
+        }
+        after = page.next;
+    } while (after);
+    return 0;
+}
+
+static int check_containers(struct ld_core *core, struct ld_err *err)
+{
+    struct ld_container_query query = {.after = 0};
+
+    do {
+        struct ld_container_page page LD_AUTO(ld_container_page_done) = {.n = 0};
+
+        if (ld_store_container_list(core->store, &query, &page, err) < 0)
+            return -1;
+        for (size_t i = 0; i < page.n; i++) {
+            const struct ld_container *c = &page.item[i];
+
+            if (c->damage || is_there(core->root.w_fd, ld_sid_name(c->upper_sid).text))
+                continue;
+            ld_error("container '%s': its writable layer is missing", c->name ? c->name : c->id);
+            if (ld_store_container_set_damage(core->store, &LD_WRITE_SELF, c->id,
+                                              "its writable layer is missing", err) < 0)
+                return -1;
+        }
+        query.after = page.next;
+    } while (query.after);
+    return 0;
+}
+
+static int check_volumes(struct ld_core *core, struct ld_err *err)
+{
+    struct ld_volume_query query = {.after = 0};
+
+    do {
+        struct ld_volume_page page LD_AUTO(ld_volume_page_done) = {.n = 0};
+
+        if (ld_store_volume_list(core->store, &query, &page, err) < 0)
+            return -1;
+        for (size_t i = 0; i < page.n; i++) {
+            const struct ld_volume *v = &page.item[i];
+
+            if (v->damage || is_there(core->root.volumes_fd, ld_sid_name(v->sid).text))
+                continue;
+            ld_error("volume '%s': its directory is missing", v->name ? v->name : v->id);
+            if (ld_store_volume_set_damage(core->store, &LD_WRITE_SELF, v->id,
+                                           "its directory is missing", err) < 0)
+                return -1;
+        }
+        query.after = page.next;
+    } while (query.after);
+    return 0;
+}
+
+static int expire(struct ld_core *core, struct ld_err *err)
+{
+    bool more = false;
+
+    do {
+        struct ld_removed removed LD_AUTO(ld_removed_done) = {.n = 0};
+
+        if (ld_store_expire(core->store, &removed, &more, err) < 0)
+            return -1;
+        for (size_t i = 0; i < removed.n; i++)
+            ld_trash_take_one(core, &removed.item[i]);
+    } while (more);
+    return 0;
+}
+
+int ld_recover(struct ld_core *core, struct ld_err *err)
+{
+    struct folder folders[] = {
+        {.core = core, .fd = core->root.layers_fd, .place = LD_PLACE_LAYERS},
+        {.core = core, .fd = core->root.w_fd, .place = LD_PLACE_W},
+        {.core = core, .fd = core->root.volumes_fd, .place = LD_PLACE_VOLUMES},
+    };
+    bool is_older = false;
+
+    if (is_older_than_tree(core, &is_older, err) < 0)
+        return -1;
+    if (is_older) {
+        ld_error("%s", core->refusal);
+        return 0;
+    }
+    (void)!ld_each_name(core->root.staging_fd, discard_staged, core); /* never fails the start */
+    (void)!ld_each_name(core->root.quarantine_fd, discard_old, core);
+    if (ld_store_jobs_interrupt(core->store, err) < 0 || expire(core, err) < 0)
+        return -1;
+    for (size_t i = 0; i < LD_ARRAY_LEN(folders); i++) {
+        int r = ld_each_name(folders[i].fd, check_name, &folders[i]);
+
+        if (r < 0)
+            return ld_err_sys(err, r, "read the folder '%s'", ld_place_dir(folders[i].place));
+    }
+    return check_layers(core, err) < 0 || check_containers(core, err) < 0 ||
+                   check_volumes(core, err) < 0
+               ? -1
+               : 0;
+}

@@ -1,0 +1,152 @@
+/* Loading a container's file system from the records: see rootfs.h. */
+#include "daemon/core/rootfs.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/base/mem.h"
+#include "daemon/core/state.h"
+
+int ld_core_driver(struct ld_core *core, const char *name, const struct ld_driver **ret,
+                   struct ld_err *err)
+{
+    if (!name || !*name) {
+        *ret = core->default_driver;
+        return 0;
+    }
+    for (size_t i = 0; i < core->n_drivers; i++) {
+        const struct ld_driver_status *s = &core->driver[i];
+
+        if (strcmp(s->driver->name, name) != 0)
+            continue;
+        if (!s->is_usable) {
+            (void)ld_err_set(err, LD_E_UNSUPPORTED,
+                             "the storage driver '%s' can't be used here: %s", name,
+                             s->why.message);
+            return ld_err_hint(err, "%s", s->why.hint);
+        }
+        *ret = s->driver;
+        return 0;
+    }
+    (void)ld_err_set(err, LD_E_INVALID, "there is no storage driver '%s'", name);
+    return ld_err_hint(err, "GET /v1/info lists the drivers");
+}
+
+static int load_part(struct ld_core *core, const struct ld_mount_spec *m, bool whole,
+                     struct ld_mount_part *ret, struct ld_err *err)
+{
+    struct ld_volume volume LD_AUTO(ld_volume_done) = {.sid = 0};
+
+    *ret = (struct ld_mount_part){.target = m->target,
+                                  .source = m->source,
+                                  .subpath = m->subpath,
+                                  .read_only = m->read_only,
+                                  .size = m->size};
+    switch (m->type) {
+    case LD_MOUNT_BIND:
+        ret->type = LD_PART_BIND;
+        return 0;
+    case LD_MOUNT_TMPFS:
+        ret->type = LD_PART_TMPFS;
+        return 0;
+    case LD_MOUNT_VOLUME:
+        ret->type = LD_PART_VOLUME;
+        break;
+    }
+    if (ld_store_volume_get(core->store, m->volume_id, &volume, err) < 0)
+        return ld_err_prefix(err, "the volume for '%s'", m->target);
+    if (whole && volume.damage)
+        return ld_err_set(err, LD_E_CORRUPT, "volume '%s' is damaged: %s",
+                          volume.name ? volume.name : volume.id, volume.damage);
+    ret->volume = volume.sid;
+    ret->seed = !volume.seeded;
+    return 0;
+}
+
+static int refuse_damaged(struct ld_core *core, const struct ld_container *c, ld_sid damaged,
+                          struct ld_err *err)
+{
+    struct ld_layer layer LD_AUTO(ld_layer_done) = {.sid = 0};
+
+    if (c->damage)
+        return ld_err_set(err, LD_E_CORRUPT, "the container is damaged: %s", c->damage);
+    if (!damaged)
+        return 0;
+    if (ld_store_layer_get(core->store, damaged, &layer, err) < 0)
+        return -1;
+    (void)ld_err_set(err, LD_E_CORRUPT, "layer %s below the container is damaged: %s",
+                     layer.chain_id ? layer.chain_id : "without a name",
+                     layer.damage ? layer.damage : "unknown");
+    return ld_err_hint(err, "import its image again: that repairs the layer");
+}
+
+int ld_rootfs_load(struct ld_core *core, const struct ld_container *c, bool whole,
+                   struct ld_loaded_rootfs *ret, struct ld_err *err)
+{
+    struct ld_rootfs *fs = &ret->fs;
+
+    *ret = (struct ld_loaded_rootfs){.fs.id = c->id};
+    if (ld_core_driver(core, c->driver, &fs->driver, err) < 0 ||
+        ld_store_chain(core->store, c->parent_sid, &ret->chain, err) < 0 ||
+        (whole && refuse_damaged(core, c, ret->chain.damaged, err) < 0))
+        return -1;
+    fs->writable.sid = c->upper_sid;
+    fs->writable.chain = (struct ld_chain){.sid = ret->chain.sid, .n = ret->chain.n};
+    if (c->driver_state)
+        (void)snprintf(fs->writable.state.text, sizeof(fs->writable.state.text), "%s",
+                       c->driver_state); /* it was made from such a text */
+    fs->read_only = c->read_only;
+    fs->is_volatile = c->ephemeral;
+    fs->was_mounted = c->ever_mounted;
+    ret->parts = ld_alloc0((c->n_mounts + 1) * sizeof(*ret->parts));
+    for (size_t i = 0; i < c->n_mounts; i++) {
+        if (load_part(core, &c->mounts[i], whole, &ret->parts[i], err) < 0) {
+            ld_rootfs_done(ret);
+            return -1;
+        }
+    }
+    fs->parts = ret->parts;
+    fs->n_parts = c->n_mounts;
+    return 0;
+}
+
+void ld_rootfs_done(struct ld_loaded_rootfs *rootfs)
+{
+    ld_free_p(&rootfs->parts);
+    rootfs->fs.n_parts = 0;
+}
+
+int ld_reader_open(struct ld_core *core, const char *id, bool with_parts, struct ld_reader *ret,
+                   struct ld_err *err)
+{
+    *ret = (struct ld_reader){.view.fd = -EBADF};
+    if (ld_store_container_get(core->store, id, &ret->container, err) < 0)
+        return -1;
+    if (ld_rootfs_load(core, &ret->container, true, &ret->rootfs, err) < 0) {
+        ld_container_done(&ret->container);
+        return -1;
+    }
+    ret->core = core;
+    ld_pins_add(core->pins, ret->rootfs.chain.sid, ret->rootfs.chain.n);
+    ld_pins_add(core->pins, &ret->container.upper_sid, 1);
+    if (ld_mounts_view(core->mounts, &ret->rootfs.fs, with_parts, &ret->view, err) == 0)
+        return 0;
+    ld_reader_close(ret);
+    return -1;
+}
+
+void ld_reader_close(struct ld_reader *reader)
+{
+    struct ld_core *core = reader->core;
+
+    if (!core)
+        return;
+    ld_view_close(core->mounts, &reader->rootfs.fs, &reader->view);
+    ld_pins_drop(core->pins, reader->rootfs.chain.sid, reader->rootfs.chain.n);
+    ld_pins_drop(core->pins, &reader->container.upper_sid, 1);
+    ld_rootfs_done(&reader->rootfs);
+    ld_container_done(&reader->container);
+    reader->core = NULL;
+}

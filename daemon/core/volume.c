@@ -1,0 +1,165 @@
+/* Volumes: see volume.h. A new one is a directory first and a record after it, in one order with
+ * every other object: make, sync, record. */
+#include "daemon/core/volume.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/base/clock.h"
+#include "daemon/base/digest.h"
+#include "daemon/base/fdio.h"
+#include "daemon/base/mem.h"
+#include "daemon/base/parse.h"
+#include "daemon/core/config.h"
+#include "daemon/core/state.h"
+#include "daemon/core/trash.h"
+#include "daemon/jobs/op.h"
+
+int ld_volume_admit(struct ld_core *core, const char *text, bool exclusive, struct ld_op *op,
+                    char ret_id[65], struct ld_err *err)
+{
+    struct ld_volume volume LD_AUTO(ld_volume_done) = {.sid = 0};
+
+    if (ld_store_volume_find(core->store, text, &volume, err) < 0)
+        return -1;
+    ld_op_key(op, exclusive ? LD_EXCLUSIVE : LD_SHARED, "v:%s", volume.id);
+    if (ret_id)
+        memcpy(ret_id, volume.id, 65);
+    return 0;
+}
+
+/* Makes the directory of a new volume and fills its record. */
+static int prepare(struct ld_core *core, const struct ld_volume_spec *spec, struct ld_volume *v,
+                   struct ld_err *err)
+{
+    char id[65];
+    int fd;
+
+    if (spec->name && !ld_name_is_valid(spec->name)) {
+        (void)ld_err_set(err, LD_E_INVALID, "the volume name '%s' is not valid", spec->name);
+        return ld_err_hint(err,
+                           "names are [a-z0-9][a-z0-9_.-]*, at most 128 bytes, not 64 hex digits");
+    }
+    if (ld_core_may_grow(core, 0, err) < 0 || ld_store_take_sid(core->store, &v->sid, err) < 0)
+        return -1;
+    ld_random_hex(id, 32);
+    v->id = ld_strdup(id);
+    v->name = spec->name ? ld_strdup(spec->name) : NULL;
+    v->anonymous = spec->name == NULL;
+    v->labels = spec->labels ? ld_strdup(spec->labels) : NULL;
+    v->spec_digest = spec->spec_digest ? ld_strdup(spec->spec_digest) : NULL;
+    v->created_ns = ld_now_ns();
+    fd = ld_make_dir(core->root.volumes_fd, ld_sid_name(v->sid).text, 0755);
+    if (fd < 0)
+        return ld_err_sys(err, fd, "make the directory of volume '%s'",
+                          spec->name ? spec->name : id);
+    ld_close(fd);
+    return 0;
+}
+
+static void discard(struct ld_core *core, ld_sid sid)
+{
+    /* Empty and unknown to anybody; the start takes away what stays. */
+    (void)unlinkat(core->root.volumes_fd, ld_sid_name(sid).text, AT_REMOVEDIR);
+}
+
+static struct ld_write with_dir(const struct ld_write *w, const int *dir)
+{
+    struct ld_write with = *w;
+
+    with.dirs = dir;
+    with.n_dirs = 1;
+    return with;
+}
+
+/* The volume of that name for a PUT: the same body means the same volume. */
+static int find_same(struct ld_core *core, const struct ld_volume_spec *spec, struct ld_volume *ret,
+                     struct ld_err *err)
+{
+    if (ld_store_volume_by_name(core->store, spec->name, ret, err) < 0)
+        return -1;
+    if (ret->spec_digest && strcmp(ret->spec_digest, spec->spec_digest) == 0)
+        return 0;
+    ld_volume_done(ret);
+    (void)ld_err_set(err, LD_E_EXISTS, "the volume '%s' exists and was made differently",
+                     spec->name);
+    return ld_err_hint(err, "remove it first, or ask for what it is");
+}
+
+int ld_volume_create(struct ld_core *core, const struct ld_write *w,
+                     const struct ld_volume_spec *spec, struct ld_volume *ret, bool *ret_made,
+                     struct ld_err *err)
+{
+    struct ld_volume v LD_AUTO(ld_volume_done) = {.sid = 0};
+    struct ld_write with = with_dir(w, &core->root.volumes_fd);
+
+    *ret_made = false;
+    if (spec->spec_digest && spec->name && find_same(core, spec, ret, err) == 0)
+        return 0;
+    if (spec->spec_digest && err->code == LD_E_EXISTS)
+        return -1;
+    if (prepare(core, spec, &v, err) < 0)
+        return -1;
+    if (ld_store_volume_add(core->store, &with, &v, err) < 0) {
+        discard(core, v.sid);
+        return -1;
+    }
+    *ret_made = true;
+    return ld_store_volume_get(core->store, v.id, ret, err);
+}
+
+int ld_volume_ensure(struct ld_core *core, const struct ld_write *w, const char *name,
+                     struct ld_volume *ret, bool *ret_made, struct ld_err *err)
+{
+    struct ld_volume_spec spec = {.name = name};
+    struct ld_volume v LD_AUTO(ld_volume_done) = {.sid = 0};
+    struct ld_write with = with_dir(w, &core->root.volumes_fd);
+
+    *ret_made = false;
+    if (name && ld_store_volume_find(core->store, name, ret, err) == 0)
+        return 0;
+    if (name && err->code != LD_E_NOT_FOUND)
+        return -1;
+    if (prepare(core, &spec, &v, err) < 0)
+        return -1;
+    if (!name) {
+        if (ld_store_volume_add(core->store, &with, &v, err) == 0) {
+            *ret_made = true;
+            return ld_store_volume_get(core->store, v.id, ret, err);
+        }
+    } else if (ld_store_volume_ensure(core->store, &with, &v, ret, ret_made, err) == 0) {
+        if (!*ret_made)
+            discard(core, v.sid);
+        return 0;
+    }
+    discard(core, v.sid);
+    return -1;
+}
+
+int ld_volume_remove(struct ld_core *core, const struct ld_write *w, const char *id,
+                     const struct ld_volume_removal *how, struct ld_err *err)
+{
+    struct ld_removed removed LD_AUTO(ld_removed_done) = {.n = 0};
+    struct ld_remove remove = {.if_match = how->if_match};
+
+    if (!how->purge)
+        remove.keep_ns = (int64_t)core->config->trash_volumes_ms * 1000000;
+    if (ld_store_volume_remove(core->store, w, id, &remove, &removed, err) < 0)
+        return -1;
+    if (!w->dry_run)
+        ld_trash_take(core, &removed);
+    return 0;
+}
+
+int ld_volume_usage(struct ld_core *core, const char *id, struct ld_usage *ret, struct ld_err *err)
+{
+    struct ld_volume v LD_AUTO(ld_volume_done) = {.sid = 0};
+    int r;
+
+    if (ld_store_volume_get(core->store, id, &v, err) < 0)
+        return -1;
+    r = ld_tree_usage(core->root.volumes_fd, ld_sid_name(v.sid).text, ret);
+    return r < 0 ? ld_err_sys(err, r, "count volume '%s'", v.name ? v.name : v.id) : 0;
+}

@@ -1,0 +1,39 @@
+/* Volumes: directories that outlive containers. Threads: see core.h. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "daemon/core/core.h"
+#include "daemon/store/store.h"
+
+struct ld_op;
+
+struct ld_volume_spec {
+    const char *name;        /* NULL: anonymous, found by its id */
+    const char *labels;      /* a JSON object as text, or NULL */
+    const char *spec_digest; /* of the canonical body of a PUT, or NULL: then exists is an error */
+};
+
+/* Loop: "v:ID". ret_id may be NULL. */
+int ld_volume_admit(struct ld_core *core, const char *text, bool exclusive, struct ld_op *op,
+                    char ret_id[65], struct ld_err *err);
+
+/* Worker. *ret_made false: a PUT found the same volume. exists: the name is taken (by another). */
+int ld_volume_create(struct ld_core *core, const struct ld_write *w,
+                     const struct ld_volume_spec *spec, struct ld_volume *ret, bool *ret_made,
+                     struct ld_err *err);
+/* The volume of that name, made when there is none: first use. */
+int ld_volume_ensure(struct ld_core *core, const struct ld_write *w, const char *name,
+                     struct ld_volume *ret, bool *ret_made, struct ld_err *err);
+
+struct ld_volume_removal {
+    bool purge; /* destroyed, not kept in the trash */
+    uint64_t if_match;
+};
+/* Worker, v:ID exclusive. in_use names the containers. */
+int ld_volume_remove(struct ld_core *core, const struct ld_write *w, const char *id,
+                     const struct ld_volume_removal *how, struct ld_err *err);
+
+/* Bytes and inodes on disk: a walk. */
+struct ld_usage;
+int ld_volume_usage(struct ld_core *core, const char *id, struct ld_usage *ret, struct ld_err *err);
