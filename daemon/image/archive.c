@@ -82,6 +82,12 @@ int ld_archive_document(struct ld_archive *a, const char *name, struct ld_archiv
     if (span.size > LD_OCI_MAX_DOCUMENT)
         return ld_err_over_limit(err, "document_bytes", LD_OCI_MAX_DOCUMENT,
                                  "'%.200s' in the archive has %" PRIu64 " bytes", name, span.size);
+    a->document_bytes += span.size;
+    if (a->document_bytes > LD_ARCHIVE_MAX_DOCUMENTS)
+        return ld_err_over_limit(err, "archive_documents", LD_ARCHIVE_MAX_DOCUMENTS,
+                                 "the archive has too many bytes of manifests and configs");
+    if (a->cancel && __atomic_load_n(a->cancel, __ATOMIC_RELAXED))
+        return ld_err_sys(err, -ECANCELED, "read the archive");
     if (read_span(a->fd, &span, ret_text, err) < 0)
         return -1;
     *ret_span = span;
@@ -152,41 +158,59 @@ int ld_archive_use_config(struct ld_archive *a, struct ld_archive_image *image, 
 
 /* ---- names ---- */
 
-static void remove_name(struct ld_archive_image *image, size_t at)
+static void remove_name(struct ld_archive *a, struct ld_archive_image *image, size_t at)
 {
     free(image->names[at]);
     image->n_names--;
+    a->n_names--;
     memmove(image->names + at, image->names + at + 1,
             (image->n_names - at) * sizeof(*image->names));
 }
 
-void ld_archive_add_name(struct ld_archive *a, struct ld_archive_image *image,
-                         const struct ld_reference *ref)
+/* The image that has the name, or NULL. */
+static struct ld_archive_image *owner_of_name(struct ld_archive *a, const char *name,
+                                              size_t *ret_at)
 {
-    char name[LD_REFERENCE_TEXT];
-    size_t cap = image->n_names;
-
-    ld_reference_format(ref, name);
     for (size_t i = 0; i < a->n_images; i++) {
-        struct ld_archive_image *other = &a->images[i];
-
-        for (size_t j = 0; j < other->n_names; j++) {
-            if (strcmp(other->names[j], name) != 0)
-                continue;
-            if (other == image)
-                return;
-            ld_archive_warn(
-                a, "'%s' is the name of two images in the archive, the later one gets it", name);
-            remove_name(other, j);
-            break;
+        for (size_t j = 0; j < a->images[i].n_names; j++) {
+            if (strcmp(a->images[i].names[j], name) == 0) {
+                *ret_at = j;
+                return &a->images[i];
+            }
         }
     }
-    ld_grow(&image->names, &cap, image->n_names + 1, sizeof(*image->names));
-    image->names[image->n_names++] = ld_strdup(name);
+    return NULL;
 }
 
-static void drop_names(struct ld_archive_image *image)
+int ld_archive_add_name(struct ld_archive *a, struct ld_archive_image *image,
+                        const struct ld_reference *ref, struct ld_err *err)
 {
+    struct ld_archive_image *owner;
+    char name[LD_REFERENCE_TEXT];
+    size_t cap = image->n_names;
+    size_t at = 0;
+
+    ld_reference_format(ref, name);
+    owner = owner_of_name(a, name, &at);
+    if (owner == image)
+        return 0;
+    if (owner) {
+        ld_archive_warn(a, "'%s' is the name of two images in the archive, the later one gets it",
+                        name);
+        remove_name(a, owner, at);
+    }
+    if (a->n_names == LD_ARCHIVE_MAX_NAMES)
+        return ld_err_over_limit(err, "archive_names", LD_ARCHIVE_MAX_NAMES,
+                                 "the images of the archive have too many names");
+    ld_grow(&image->names, &cap, image->n_names + 1, sizeof(*image->names));
+    image->names[image->n_names++] = ld_strdup(name);
+    a->n_names++;
+    return 0;
+}
+
+static void drop_names(struct ld_archive *a, struct ld_archive_image *image)
+{
+    a->n_names -= image->n_names;
     for (size_t i = 0; i < image->n_names; i++)
         free(image->names[i]);
     free(ld_steal(&image->names));
@@ -204,9 +228,8 @@ static int apply_ref(struct ld_archive *a, const char *text, struct ld_err *err)
         return ld_err_set(err, LD_E_INVALID,
                           "'%.200s': an image cannot be given a digest as its name", text);
     if (a->n_images == 1) {
-        drop_names(&a->images[0]);
-        ld_archive_add_name(a, &a->images[0], &ref);
-        return 0;
+        drop_names(a, &a->images[0]);
+        return ld_archive_add_name(a, &a->images[0], &ref, err);
     }
     for (size_t i = 0; i < a->n_images; i++) {
         struct ld_archive_image *image = &a->images[i];
@@ -217,14 +240,15 @@ static int apply_ref(struct ld_archive *a, const char *text, struct ld_err *err)
             return ld_err_set(err, LD_E_INVALID, "'%.200s' cannot name the archive's %zu images",
                               text, a->n_images);
         memcpy(tagged.tag, image->tag, strlen(image->tag) + 1); /* valid: it fits */
-        ld_archive_add_name(a, image, &tagged);
+        if (ld_archive_add_name(a, image, &tagged, err) < 0)
+            return -1;
     }
     return 0;
 }
 
 /* A bare word "base" beside an OCI image may be meant as its name or as its tag. It is taken as a
  * name, as podman does, but for "latest", which tools write where no name was given. */
-static void apply_tags(struct ld_archive *a)
+static int apply_tags(struct ld_archive *a, struct ld_err *err)
 {
     for (size_t i = 0; i < a->n_images; i++) {
         struct ld_archive_image *image = &a->images[i];
@@ -236,13 +260,15 @@ static void apply_tags(struct ld_archive *a)
             continue;
         if (strcmp(image->tag, "latest") != 0 &&
             ld_reference_parse(image->tag, &ref, &ignored) == 0) {
-            ld_archive_add_name(a, image, &ref);
+            if (ld_archive_add_name(a, image, &ref, err) < 0)
+                return -1;
             continue;
         }
         ld_digest_format(&image->id, id);
         ld_archive_warn(a, "image %s came with the tag '%.128s' but without a name, so it has none",
                         id, image->tag);
     }
+    return 0;
 }
 
 /* ---- opening ---- */
@@ -384,8 +410,7 @@ static int read_content(struct ld_archive *a, const struct ld_archive_options *o
         return -1;
     if (o->ref)
         return apply_ref(a, o->ref, err);
-    apply_tags(a);
-    return 0;
+    return apply_tags(a, err);
 }
 
 int ld_archive_open(int fd, uint64_t size, const struct ld_archive_options *o,
@@ -396,6 +421,7 @@ int ld_archive_open(int fd, uint64_t size, const struct ld_archive_options *o,
     a->fd = fd;
     a->own_fd = -EBADF;
     a->size = size;
+    a->cancel = o->cancel;
     if (o->platform)
         a->host = *o->platform;
     else
@@ -407,9 +433,9 @@ int ld_archive_open(int fd, uint64_t size, const struct ld_archive_options *o,
     return 0;
 }
 
-static void image_done(struct ld_archive_image *image)
+static void image_done(struct ld_archive *a, struct ld_archive_image *image)
 {
-    drop_names(image);
+    drop_names(a, image);
     free(image->tag);
     free(image->manifest_media_type);
     free(image->layers);
@@ -420,7 +446,7 @@ void ld_archive_free(struct ld_archive *a)
     if (!a)
         return;
     for (size_t i = 0; i < a->n_images; i++)
-        image_done(&a->images[i]);
+        image_done(a, &a->images[i]);
     for (size_t i = 0; i < a->n_warnings; i++)
         free(a->warnings[i]);
     free(a->images);

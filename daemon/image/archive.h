@@ -29,7 +29,9 @@ enum {
     LD_ARCHIVE_MAX_ENTRIES = 100000, /* of an archive that is no plain root file system */
     LD_ARCHIVE_MAX_IMAGES = 1000,
     LD_ARCHIVE_MAX_LAYERS = 20000, /* of all images together */
+    LD_ARCHIVE_MAX_NAMES = 10000,  /* likewise */
     LD_ARCHIVE_MAX_WARNINGS = 100,
+    LD_ARCHIVE_MAX_DOCUMENTS = 128 << 20, /* bytes of documents read, repeated ones each time */
 };
 
 enum ld_archive_format {

@@ -67,7 +67,8 @@ static int add_tags(struct ld_archive *a, struct ld_archive_image *image, char *
         if (ref.digest[0])
             return ld_err_set(err, LD_E_BAD_CONTENT, "RepoTags: '%.200s' is a digest, not a tag",
                               tags[i]);
-        ld_archive_add_name(a, image, &ref);
+        if (ld_archive_add_name(a, image, &ref, err) < 0)
+            return -1;
     }
     return 0;
 }

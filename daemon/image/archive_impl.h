@@ -14,7 +14,9 @@ struct ld_archive {
     struct ld_archive_index *index; /* while opening */
     struct ld_archive_image *images;
     size_t n_images, cap_images;
-    size_t n_layers; /* of all images */
+    size_t n_layers, n_names; /* of all images */
+    uint64_t document_bytes;  /* read so far */
+    const bool *cancel;
     char **warnings;
     size_t n_warnings, cap_warnings;
 };
@@ -39,8 +41,8 @@ int ld_archive_use_config(struct ld_archive *a, struct ld_archive_image *image, 
                           size_t n_layers, struct ld_err *err) ld_must_check;
 
 /* Gives the image a name; an image that had it before loses it, with a warning. */
-void ld_archive_add_name(struct ld_archive *a, struct ld_archive_image *image,
-                         const struct ld_reference *ref);
+int ld_archive_add_name(struct ld_archive *a, struct ld_archive_image *image,
+                        const struct ld_reference *ref, struct ld_err *err) ld_must_check;
 
 /* Adds the images that index.json, or manifest.json, names. */
 int ld_archive_read_oci(struct ld_archive *a, struct ld_err *err) ld_must_check;

@@ -12,7 +12,11 @@
 #include "daemon/image/archive_impl.h"
 #include "daemon/image/json.h"
 
-enum { MAX_NESTING = 4 }; /* indexes in indexes; real ones have one */
+enum {
+    MAX_NESTING = 4, /* indexes in indexes; real ones have one */
+    MAX_PLATFORMS =
+        64, /* of one image in index.json; more entries of one name are images of their own */
+};
 
 /* "blobs/sha256/HEX" */
 struct blob_name {
@@ -103,19 +107,20 @@ static int parse_annotation(struct ld_archive *a, const char *text, struct ld_re
 
 /* The full name that containerd writes; else ref.name, which is a name when it looks like one, and
  * otherwise but a word that is judged when all images are known. */
-static void take_names(struct ld_archive *a, struct ld_archive_image *image,
-                       const struct ld_oci_descriptor *d)
+static int take_names(struct ld_archive *a, struct ld_archive_image *image,
+                      const struct ld_oci_descriptor *d, struct ld_err *err)
 {
     struct ld_reference ref;
 
-    if (d->image_name && parse_annotation(a, d->image_name, &ref) == 0) {
-        ld_archive_add_name(a, image, &ref);
-    } else if (d->ref_name && strpbrk(d->ref_name, "/:@")) {
-        if (parse_annotation(a, d->ref_name, &ref) == 0)
-            ld_archive_add_name(a, image, &ref);
-    } else if (d->ref_name && !image->tag) {
+    if (d->image_name && parse_annotation(a, d->image_name, &ref) == 0)
+        return ld_archive_add_name(a, image, &ref, err);
+    if (d->ref_name && strpbrk(d->ref_name, "/:@"))
+        return parse_annotation(a, d->ref_name, &ref) < 0
+                   ? 0
+                   : ld_archive_add_name(a, image, &ref, err);
+    if (d->ref_name && !image->tag)
         image->tag = ld_strdup(d->ref_name);
-    }
+    return 0;
 }
 
 /* ---- manifests ---- */
@@ -163,8 +168,7 @@ static int add_manifest(struct ld_archive *a, const struct document *doc,
         if (fill_image(a, image, &manifest, config, err) < 0)
             return ld_err_prefix(err, "%s", doc->what);
     }
-    take_names(a, image, listed);
-    return 0;
+    return take_names(a, image, listed, err);
 }
 
 /* ---- choosing ---- */
@@ -283,7 +287,7 @@ static size_t collect_group(const struct ld_oci_index *index, const bool *used, 
     for (size_t i = first; i < index->n; i++) {
         if (used[i] || strcmp(key_of(&e[i]), key_of(&e[first])) != 0)
             continue;
-        if (!e[i].has_platform)
+        if (!e[i].has_platform || n == MAX_PLATFORMS)
             goto alone;
         for (size_t j = 0; j < n; j++) {
             if (same_platform(&e[group[j]].platform, &e[i].platform))

@@ -1,10 +1,13 @@
 /* image/oci.h and image/json.h: documents, good and hostile. */
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cjson/cJSON.h>
 
 #include "daemon/base/buf.h"
 #include "daemon/base/mem.h"
+#include "daemon/base/parse.h"
 #include "daemon/base/sid.h"
 #include "daemon/image/json.h"
 #include "daemon/image/oci.h"
@@ -425,4 +428,75 @@ LD_TEST(oci, renders_a_config_that_it_reads_again)
     cr_assert_eq(c.n_layers, 1);
     cr_expect(ld_digest_equal(&c.diff_ids[0], &diff));
     cr_expect_eq(c.history[0].layer, 0);
+}
+
+/* ---- mutations ---- */
+
+static uint64_t next_random(uint64_t *state)
+{
+    *state ^= *state >> 12;
+    *state ^= *state << 25;
+    *state ^= *state >> 27;
+    return *state * UINT64_C(2685821657736338717);
+}
+
+/* Every parser on every mutated document: it reads it or says bad_content, and frees what it made.
+ */
+static int parse_all(const char *text, size_t len)
+{
+    LD_AUTO(ld_oci_index_done) struct ld_oci_index index = {0};
+    LD_AUTO(ld_oci_manifest_done) struct ld_oci_manifest manifest = {0};
+    LD_AUTO(ld_oci_config_done) struct ld_oci_config config = {0};
+    struct ld_err err = LD_ERR_INIT;
+    enum ld_oci_kind got;
+    int good = 0;
+
+    for (int i = 0; i < 4; i++) {
+        int rc = i == 0   ? ld_oci_kind_of(text, len, OCI_MANIFEST, "doc", &got, &err)
+                 : i == 1 ? ld_oci_index_parse(text, len, "doc", &index, &err)
+                 : i == 2 ? ld_oci_manifest_parse(text, len, "doc", &manifest, &err)
+                          : ld_oci_config_parse(text, len, "doc", &config, &err);
+
+        if (rc == 0)
+            good++;
+        else
+            cr_assert_eq(err.code, LD_E_BAD_CONTENT, "%s", err.message);
+    }
+    return good;
+}
+
+LD_TEST(oci, survives_mutated_documents)
+{
+    static const char *const seeds[] = {
+        "{\"manifests\":[{\"mediaType\":\"x\",\"digest\":\"" D1
+        "\",\"size\":7,\"platform\":{\"os\":"
+        "\"linux\",\"architecture\":\"arm\"},\"annotations\":{\"io.containerd.image.name\":\"a\"}}]"
+        "}",
+        "{\"config\":{\"digest\":\"" D1 "\",\"size\":5},\"layers\":[{\"digest\":\"" D2
+        "\",\"size\":1}]}",
+        "{\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[\"" D1
+        "\"]},\"config\":{\"Env\":[\"A=\\u00e4\"],"
+        "\"Labels\":{\"a\":\"b\"},\"Volumes\":{\"/x\":{}}},\"history\":[{\"empty_layer\":true}]}",
+    };
+    const char *given = getenv("LD_TEST_SEED");
+    uint64_t seed = 20240607;
+    uint64_t state;
+    int good = 0;
+
+    if (given)
+        cr_assert_eq(ld_parse_u64(given, 1, UINT64_MAX, &seed), 0);
+    state = seed;
+    for (int run = 0; run < 30000; run++) {
+        const char *from = seeds[run % 3];
+        size_t len = strlen(from);
+        autofree char *text = ld_strdup(from);
+
+        for (uint64_t n = next_random(&state) % 3 + 1; n > 0; n--)
+            text[next_random(&state) % len] = "{}[]\",:019-.e\\u\0\xff t"[next_random(&state) % 20];
+        if (run % 8 == 0)
+            len = next_random(&state) % len;
+        good += parse_all(text, len);
+    }
+    (void)fprintf(stderr, "documents: seed %llu, %d readings accepted\n", (unsigned long long)seed,
+                  good);
 }
