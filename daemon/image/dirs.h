@@ -38,8 +38,3 @@ void ld_dirs_cut(struct ld_dirs *d, size_t level); /* leaves the levels below */
 /* Enters a directory of the top: -ENOENT, -ENOTDIR (a symlink too), -ENAMETOOLONG for a name or a
  * depth over the limits. */
 int ld_dirs_push(struct ld_dirs *d, const char *name, size_t len) ld_must_check;
-
-/* Goes to "a/b" ("": the root), clean and relative. After a failure it is somewhere on the way. */
-int ld_dirs_enter(struct ld_dirs *d, const char *path) ld_must_check;
-/* The same for the directory that holds the last component; *ret_name points to it in path. */
-int ld_dirs_enter_parent(struct ld_dirs *d, const char *path, const char **ret_name) ld_must_check;
