@@ -1,5 +1,6 @@
 # layerd: one non-recursive Makefile. `make help` lists the targets.
 #
+# V=1                                                   shows whole commands
 # VARIANT=release (default) | asan | tsan | coverage   each builds into its own folder below build/
 # PREFIX, DESTDIR                                       for `make install`
 
@@ -55,6 +56,8 @@ api.src    := $(wildcard tests/api/test_*.c)
 prog.src   := $(wildcard tests/tools/*.c)
 
 obj = $(patsubst %.c,$(OUT)/obj/%.o,$(1))
+# A command shown by its short name; V=1 shows all of it.
+run = @$(if $(V),echo '$(2)',echo '  $(1) $@'); $(2)
 UNITS := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(unit.src))
 APITESTS := $(patsubst tests/api/%.c,$(OUT)/api-tests/%,$(api.src))
 PROGS := $(patsubst tests/tools/%.c,$(OUT)/tools/%,$(prog.src))
@@ -68,27 +71,27 @@ $(OUT)/libtest.a: $(call obj,$(src.testlib))
 $(OUT)/%.a:
 	@mkdir -p $(@D)
 	@rm -f $@
-	ar rcs $@ $^
+	$(call run,AR,ar rcs $@ $^)
 
 $(OUT)/layerd: $(call obj,daemon/main.c) $(OUT)/liblayerd.a
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(libs.daemon)
+	$(call run,LD,$(CC) $(LDFLAGS_ALL) -o $@ $^ $(libs.daemon))
 $(OUT)/layerctl: $(call obj,$(src.client)) $(OUT)/libbase.a
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(libs.client)
+	$(call run,LD,$(CC) $(LDFLAGS_ALL) -o $@ $^ $(libs.client))
 $(OUT)/unit/%: $(OUT)/obj/tests/unit/%.o $(OUT)/libtest.a $(OUT)/liblayerd.a
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(libs.test) $(libs.daemon)
+	$(call run,LD,$(CC) $(LDFLAGS_ALL) -o $@ $^ $(libs.test) $(libs.daemon))
 $(OUT)/api-tests/%: $(OUT)/obj/tests/api/%.o $(OUT)/libtest.a $(OUT)/liblayerd.a
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(libs.test) $(libs.daemon)
+	$(call run,LD,$(CC) $(LDFLAGS_ALL) -o $@ $^ $(libs.test) $(libs.daemon))
 $(OUT)/tools/%: $(OUT)/obj/tests/tools/%.o $(OUT)/libtest.a $(OUT)/liblayerd.a
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(libs.test) $(libs.daemon)
+	$(call run,LD,$(CC) $(LDFLAGS_ALL) -o $@ $^ $(libs.test) $(libs.daemon))
 
 # Tests leave the tree for their private world and find it again by these.
 $(OUT)/obj/tests/%.o: private CFLAGS_ALL += -DLD_SOURCE_ROOT='"$(CURDIR)"' -DLD_BUILD_ROOT='"$(CURDIR)/$(OUT)"'
 $(OUT)/obj/%.o: %.c $(OUT)/flags
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) -c -o $@ $<
+	$(call run,CC,$(CC) $(CFLAGS_ALL) -c -o $@ $<)
 
 # Other flags than last time: everything is built again.
 $(OUT)/flags: FORCE
