@@ -85,13 +85,13 @@ int ld_tree_path_cmp(const char *a, const char *b);
 
 /* What the merged tree has at `path` (with or without a leading '/'; "" or "/": the root). Symlinks
  * are not followed, neither in the middle (then there is nothing) nor at the end; "." and ".." are
- * refused. 1: found; 0: absent or hidden; -1: err. ret->node.dir is owned by ret, node.path is the
- * caller's path. */
+ * refused. 1: found, release it; 0: absent or hidden; -1: err. */
 struct ld_found {
     struct ld_node node;
-    int own; /* node.dir, or -EBADF */
+    char *path; /* owns node.path and node.name */
+    int dir;    /* owns node.dir; -EBADF for the root, whose node.dir is the caller's */
 };
-#define LD_FOUND_INIT ((struct ld_found){.own = -EBADF})
+#define LD_FOUND_INIT ((struct ld_found){.dir = -EBADF})
 int ld_tree_lookup(const struct ld_layers *layers, const char *path, struct ld_found *ret,
                    struct ld_err *err) ld_must_check;
 void ld_found_done(struct ld_found *found);
@@ -162,8 +162,10 @@ int ld_attrs_set(int fd, enum ld_form form, const struct stat *st,
 
 #define LD_XATTR_OVERLAY "trusted.overlay."
 
-bool ld_mark_is_whiteout(const struct stat *st);                       /* char 0:0 */
-int ld_mark_make_whiteout(int dir, const char *name) ld_must_check;    /* replaces nothing */
-int ld_mark_set_opaque(int dir_fd) ld_must_check;                      /* `y` */
-int ld_mark_clear_opaque(int dir_fd) ld_must_check;                    /* absent is success */
-int ld_mark_get_opaque(int dir_fd, bool *ret_is_opaque) ld_must_check; /* `y` only */
+bool ld_mark_is_whiteout(const struct stat *st);                    /* char 0:0 */
+int ld_mark_make_whiteout(int dir, const char *name) ld_must_check; /* replaces nothing */
+int ld_mark_set_opaque(int dir_fd) ld_must_check;                   /* `y` */
+int ld_mark_clear_opaque(int dir_fd) ld_must_check;                 /* absent is success */
+/* 'y': opaque; 'x': merges, but holds whiteouts in the form of empty files with an xattr (which is
+ * read and never written here); '\0': neither. */
+int ld_mark_get_opaque(int dir_fd, char *ret_mark) ld_must_check;
