@@ -1,0 +1,13 @@
+/* All routes, and what their handlers share. Loop thread. */
+#pragma once
+
+struct ld_api;
+struct ld_core;
+struct ld_router;
+
+/* Adds every route to the router and watches the core's events. The result is what ld_request_app
+ * gives to the handlers. All borrowed. */
+struct ld_api *ld_api_new(struct ld_core *core, struct ld_router *router);
+/* The stop begins: followers of events end. */
+void ld_api_stop(struct ld_api *api);
+void ld_api_free(struct ld_api *api); /* NULL is fine */
