@@ -27,9 +27,13 @@ static int begin(bool *begun, const struct ld_codec_io *io, struct ld_err *err)
 
 #ifndef LD_GZIP_BY_ZLIB
 
+/* The header is read by a call of its own: isal_inflate forgets what it knows of one that does not
+ * lie in a single piece of input. */
 struct gzip {
     struct inflate_state inflate;
+    struct isal_gzip_header header;
     bool begun;
+    bool in_header;
 };
 
 static void *gzip_new(const struct ld_codec_limits *limits)
@@ -54,6 +58,21 @@ static const char *why(int rc)
     }
 }
 
+/* One call of the library: its result. */
+static int inflate_some(struct gzip *g)
+{
+    int rc;
+
+    if (!g->in_header)
+        return isal_inflate(&g->inflate);
+    rc = isal_read_gzip_header(&g->inflate, &g->header);
+    if (rc != ISAL_DECOMP_OK)
+        return rc;
+    g->in_header = false;
+    g->inflate.crc_flag = ISAL_GZIP_NO_HDR_VER; /* the trailer is still verified */
+    return isal_inflate(&g->inflate);
+}
+
 static int gzip_step(void *state, struct ld_codec_io *io, struct ld_err *err)
 {
     struct gzip *g = state;
@@ -64,13 +83,14 @@ static int gzip_step(void *state, struct ld_codec_io *io, struct ld_err *err)
         if (begin(&g->begun, io, err) < 0)
             return -1;
         isal_inflate_reset(inflate);
-        inflate->crc_flag = ISAL_GZIP;
+        isal_gzip_header_init(&g->header);
+        g->in_header = true;
     }
     inflate->next_in = (uint8_t *)io->in; /* only read: the library's field lacks the const */
     inflate->avail_in = (uint32_t)io->in_len;
     inflate->next_out = io->out;
     inflate->avail_out = (uint32_t)io->out_len;
-    rc = isal_inflate(inflate);
+    rc = inflate_some(g);
     if (rc < 0 || rc == ISAL_NEED_DICT)
         return ld_codec_damaged(LD_CODEC_GZIP, why(rc), err);
     io->in = inflate->next_in;
