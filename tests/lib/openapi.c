@@ -147,12 +147,15 @@ static const cJSON *find_item(const struct ld_openapi *api, const char *target)
     return best;
 }
 
+/* GET answers HEAD where nothing else does. */
 static const cJSON *find_op(const cJSON *item, const char *method)
 {
     char lower[16] = "";
 
     for (size_t i = 0; method[i] && i < sizeof(lower) - 1; i++)
         lower[i] = (char)tolower((unsigned char)method[i]);
+    if (strcmp(lower, "head") == 0 && !member(item, lower))
+        return member(item, "get");
     return member(item, lower);
 }
 
