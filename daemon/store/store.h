@@ -99,13 +99,12 @@ struct ld_note {
 /* Everything about a write but the write. All borrowed for the call. A zeroed one is for tests: the
  * daemon itself uses LD_WRITE_SELF. */
 struct ld_write {
-    int64_t uid, pid;           /* who asked, for the event; -1: the daemon itself */
-    const char *request_id;     /* or NULL */
-    const int *dirs;            /* directories that must be durable before the record is */
-    size_t n_dirs;              /* LD_STORE_MAX_DIRS at most */
-    const struct ld_once *once; /* or NULL; looked at by container_add and volume_add */
-    const struct ld_event
-        *events; /* more events for the same transaction (id, time, who: filled in) */
+    int64_t uid, pid;            /* who asked, for the event; -1: the daemon itself */
+    const char *request_id;      /* or NULL */
+    const int *dirs;             /* directories that must be durable before the record is */
+    size_t n_dirs;               /* LD_STORE_MAX_DIRS at most */
+    const struct ld_once *once;  /* or NULL; looked at by container_add and volume_add */
+    const struct ld_note *notes; /* more events for the same transaction */
     size_t n_notes;
     bool dry_run; /* do it, report the result, undo it: no event, no change */
 };
@@ -329,9 +328,8 @@ struct ld_trash_query {
 };
 int ld_store_trash_list(struct ld_store *store, const struct ld_trash_query *query,
                         struct ld_trash_page *ret, struct ld_err *err);
-/* Their directories are deleted: the rows go. Unknown sids are skipped. Not synced (the deletion is
- * repeated at start). What the removed object still held (layers of a restorable container) goes to
- * ret_removed. */
+/* Their directories are deleted: the rows go. Unknown sids are skipped. What a restorable container
+ * still held (layers) goes to ret_removed. */
 int ld_store_trash_forget(struct ld_store *store, const ld_sid *sids, size_t n,
                           struct ld_removed *ret_removed, struct ld_err *err);
 /* "Delete it now": sid 0 means everything. not_found. */

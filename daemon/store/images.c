@@ -1,0 +1,658 @@
+/* Images and their references.
+ *
+ * An image is its config's digest and a tip. References are rows of their own; an image without one
+ * is dangling and stays until it is removed. `version` counts what a user sees of an image: its
+ * references.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/base/mem.h"
+#include "daemon/store/internal.h"
+
+#define COLUMNS "seq, id, tip_sid, config, media_type, size, created_ns, version"
+
+enum { HEX_PREFIX_MIN = 4 };
+
+/* ---- reading ---- */
+
+static void read_image(sqlite3_stmt *stmt, struct ld_image *image)
+{
+    *image = (struct ld_image){
+        .id = ld_col_text(stmt, 1),
+        .tip_sid = ld_col_u64(stmt, 2),
+        .media_type = ld_col_text(stmt, 4),
+        .size = ld_col_u64(stmt, 5),
+        .created_ns = ld_col_int(stmt, 6),
+        .version = ld_col_u64(stmt, 7),
+    };
+    image->config = ld_col_blob(stmt, 3, &image->config_len);
+}
+
+static int read_refs(struct ld_db *db, const char *id, struct ld_image *image, struct ld_err *err)
+{
+    autosql stmt = ld_sql(db, "SELECT name FROM refs WHERE image_id = ?1 ORDER BY name", err);
+    size_t cap = 0;
+    int rc;
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, id);
+    while ((rc = ld_sql_next(stmt, err)) > 0) {
+        ld_grow(&image->refs, &cap, image->n_refs + 1, sizeof(*image->refs));
+        image->refs[image->n_refs++] = ld_col_text(stmt, 0);
+    }
+    return rc;
+}
+
+/* 1: found, with everything; 0: no such image. */
+static int get_image(struct ld_db *db, const char *id, struct ld_image *ret, struct ld_err *err)
+{
+    LD_AUTO(ld_image_done) struct ld_image image = {0};
+    autosql stmt = ld_sql(db, "SELECT " COLUMNS ", manifest FROM images WHERE id = ?1", err);
+    int rc;
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, id);
+    rc = ld_sql_next(stmt, err);
+    if (rc <= 0)
+        return rc;
+    read_image(stmt, &image);
+    image.manifest = ld_col_blob(stmt, 8, &image.manifest_len);
+    if (read_refs(db, id, &image, err) < 0)
+        return -1;
+    *ret = image;
+    image = (struct ld_image){0};
+    return 1;
+}
+
+int ld_store_image_get(struct ld_store *store, const char *id, struct ld_image *ret,
+                       struct ld_err *err)
+{
+    autoread read = {0};
+    int rc;
+
+    if (ld_read_begin(store, LD_READ_POINT, &read, err) < 0)
+        return -1;
+    rc = get_image(read.db, id, ret, err);
+    if (rc == 0)
+        return ld_err_set(err, LD_E_NOT_FOUND, "no such image: '%s'", id);
+    return rc < 0 ? -1 : 0;
+}
+
+/* 1: *ret_id is the image a reference points to; 0: no such reference. */
+static int find_ref(struct ld_db *db, const char *ref, char **ret_id, struct ld_err *err)
+{
+    autosql stmt = ld_sql(db, "SELECT image_id FROM refs WHERE name = ?1", err);
+    int rc;
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, ref);
+    rc = ld_sql_next(stmt, err);
+    if (rc > 0)
+        *ret_id = ld_col_text(stmt, 0);
+    return rc;
+}
+
+int ld_store_image_by_ref(struct ld_store *store, const char *ref, struct ld_image *ret,
+                          struct ld_err *err)
+{
+    autofree char *id = NULL;
+    autoread read = {0};
+    int rc;
+
+    if (ld_read_begin(store, LD_READ_POINT, &read, err) < 0)
+        return -1;
+    rc = find_ref(read.db, ref, &id, err);
+    if (rc > 0)
+        rc = get_image(read.db, id, ret, err);
+    if (rc == 0)
+        return ld_err_set(err, LD_E_NOT_FOUND, "no such image: '%s'", ref);
+    return rc < 0 ? -1 : 0;
+}
+
+/* 1: exactly one id begins so; 0: none; -1: error, also when several do. */
+static int find_prefix(struct ld_db *db, const char *hex, char **ret_id, struct ld_err *err)
+{
+    autofree char *from = ld_asprintf("sha256:%s", hex);
+    autofree char *to = ld_asprintf("sha256:%sg", hex); /* behind every hex digit */
+    autosql stmt =
+        ld_sql(db, "SELECT id FROM images WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT 9", err);
+    autofree char *id = NULL;
+    int rc;
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, from);
+    ld_bind(stmt, 2, to);
+    rc = ld_sql_next(stmt, err);
+    if (rc <= 0)
+        return rc;
+    id = ld_col_text(stmt, 0);
+    rc = ld_sql_next(stmt, err);
+    if (rc < 0)
+        return -1;
+    if (rc > 0) {
+        (void)sqlite3_reset(stmt); /* from the first one again */
+        return ld_candidates_error(stmt, "image", hex, err);
+    }
+    *ret_id = ld_steal(&id);
+    return 1;
+}
+
+int ld_store_image_by_prefix(struct ld_store *store, const char *prefix, struct ld_image *ret,
+                             struct ld_err *err)
+{
+    const char *hex = strncmp(prefix, "sha256:", 7) == 0 ? prefix + 7 : prefix;
+    size_t n = strspn(hex, "0123456789abcdef");
+    autofree char *id = NULL;
+    autoread read = {0};
+    int rc = 0;
+
+    if (ld_read_begin(store, LD_READ_POINT, &read, err) < 0)
+        return -1;
+    if (n >= HEX_PREFIX_MIN && n <= 64 && hex[n] == '\0')
+        rc = find_prefix(read.db, hex, &id, err);
+    if (rc > 0)
+        rc = get_image(read.db, id, ret, err);
+    if (rc == 0)
+        return ld_err_set(err, LD_E_NOT_FOUND, "no such image: '%s'", prefix);
+    return rc < 0 ? -1 : 0;
+}
+
+static int list_images(struct ld_db *db, const struct ld_image_query *query,
+                       struct ld_image_page *page, struct ld_err *err)
+{
+    autosql stmt =
+        ld_sql(db,
+               "SELECT " COLUMNS " FROM images i WHERE seq > ?1"
+               " AND (?2 IS NULL OR EXISTS(SELECT 1 FROM refs"
+               "   WHERE image_id = i.id AND name GLOB ?2))"
+               " AND (?3 = 0 OR (?3 > 0) = NOT EXISTS(SELECT 1 FROM refs WHERE image_id = i.id))"
+               " AND (?4 = 0 OR created_ns < ?4) ORDER BY seq LIMIT ?5",
+               err);
+    size_t max = ld_page_limit(query->limit), cap = 0, bytes = 0;
+    uint64_t last = 0;
+    int rc;
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, query->after);
+    ld_bind(stmt, 2, query->ref_glob);
+    ld_bind(stmt, 3, query->dangling);
+    ld_bind(stmt, 4, query->until_ns);
+    ld_bind(stmt, 5, max + 1);
+    while ((rc = ld_sql_next(stmt, err)) > 0) {
+        struct ld_image *image;
+
+        if (page->n == max || bytes > LD_PAGE_BYTES) {
+            page->next = last;
+            return 0;
+        }
+        ld_grow(&page->item, &cap, page->n + 1, sizeof(*page->item));
+        image = &page->item[page->n++];
+        read_image(stmt, image);
+        if (read_refs(db, image->id, image, err) < 0)
+            return -1;
+        bytes += ld_sql_row_bytes(stmt);
+        last = ld_col_u64(stmt, 0);
+    }
+    return rc;
+}
+
+int ld_store_image_list(struct ld_store *store, const struct ld_image_query *query,
+                        struct ld_image_page *ret, struct ld_err *err)
+{
+    LD_AUTO(ld_image_page_done) struct ld_image_page page = {0};
+    autoread read = {0};
+
+    if (ld_read_begin(store, LD_READ_LIST, &read, err) < 0 ||
+        list_images(read.db, query, &page, err) < 0)
+        return -1;
+    *ret = page;
+    page = (struct ld_image_page){0};
+    return 0;
+}
+
+static int list_users(struct ld_db *db, const char *id, struct ld_users *ret, struct ld_err *err)
+{
+    autosql stmt = ld_sql(db,
+                          "SELECT 'container', id, name FROM containers"
+                          " WHERE image_id = ?1 AND removed_ns IS NULL ORDER BY seq",
+                          err);
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, id);
+    return ld_users_read(stmt, ret, err);
+}
+
+int ld_store_image_users(struct ld_store *store, const char *id, struct ld_users *ret,
+                         struct ld_err *err)
+{
+    autoread read = {0};
+
+    if (ld_read_begin(store, LD_READ_LIST, &read, err) < 0)
+        return -1;
+    return list_users(read.db, id, ret, err);
+}
+
+/* ---- adding ---- */
+
+struct add {
+    const struct ld_image_add *adds;
+    size_t n;
+};
+
+static int conflict(struct ld_err *err, const struct ld_layer *layer, const char *why)
+{
+    return ld_err_set(err, LD_E_CONFLICT, "layer %" LD_PRI_SID " (%s) %s", layer->sid,
+                      layer->chain_id ? layer->chain_id : "without chain ID", why);
+}
+
+static int insert_layer(struct ld_tx *tx, const struct ld_layer *layer, ld_sid parent,
+                        struct ld_err *err)
+{
+    autosql taken = ld_sql(tx->db, "SELECT 1 FROM layers WHERE sid = ?1 OR chain_id = ?2", err);
+    autosql stmt = NULL;
+    int64_t one;
+    int rc;
+
+    if (!taken)
+        return -1;
+    ld_bind(taken, 1, layer->sid);
+    ld_bind(taken, 2, layer->chain_id);
+    rc = ld_sql_int(taken, &one, err);
+    if (rc != 0)
+        return rc < 0 ? -1 : conflict(err, layer, "was added by somebody else meanwhile");
+    stmt = ld_sql(tx->db, "INSERT INTO layers VALUES(?1, ?2, ?3, ?4, ?5, NULL, ?6, ?7, ?8)", err);
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, layer->sid);
+    ld_bind_id(stmt, 2, parent);
+    ld_bind(stmt, 3, layer->diff_id);
+    ld_bind(stmt, 4, layer->chain_id);
+    ld_bind(stmt, 5, (int)layer->origin);
+    ld_bind(stmt, 6, layer->bytes);
+    ld_bind(stmt, 7, layer->inodes);
+    ld_bind(stmt, 8, layer->created_ns ? layer->created_ns : tx->now_ns);
+    return ld_sql_done(stmt, err);
+}
+
+/* A layer that the importer found: still there, on the same parent, and whole unless just repaired.
+ */
+static int check_layer(struct ld_tx *tx, const struct ld_layer_add *add, ld_sid parent,
+                       struct ld_err *err)
+{
+    autosql stmt = ld_sql(tx->db,
+                          "SELECT damage IS NULL FROM layers WHERE sid = ?1"
+                          " AND parent_sid IS ?2 AND (?3 IS NULL OR chain_id = ?3)",
+                          err);
+    int64_t is_whole = 0;
+    int rc;
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, add->layer.sid);
+    ld_bind_id(stmt, 2, parent);
+    ld_bind(stmt, 3, add->layer.chain_id);
+    rc = ld_sql_int(stmt, &is_whole, err);
+    if (rc < 0)
+        return -1;
+    if (rc == 0)
+        return conflict(err, &add->layer, "was removed meanwhile");
+    if (!is_whole && add->how == LD_LAYER_REUSED)
+        return conflict(err, &add->layer, "turned out to be damaged meanwhile");
+    return 0;
+}
+
+static int repair_layer(struct ld_tx *tx, const struct ld_layer *layer, struct ld_err *err)
+{
+    autosql stmt = ld_sql(
+        tx->db, "UPDATE layers SET damage = NULL, bytes = ?2, inodes = ?3 WHERE sid = ?1", err);
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, layer->sid);
+    ld_bind(stmt, 2, layer->bytes);
+    ld_bind(stmt, 3, layer->inodes);
+    if (ld_sql_done(stmt, err) < 0)
+        return -1;
+    return ld_tx_note(
+        tx, &(struct ld_note){.type = "layer.repaired", .kind = "layer", .id = layer->chain_id},
+        err);
+}
+
+static int add_layers(struct ld_tx *tx, const struct ld_image_add *add, ld_sid *ret_tip,
+                      struct ld_err *err)
+{
+    ld_sid parent = 0;
+
+    if (add->n_layers > LD_MAX_LAYERS)
+        return ld_err_set(err, LD_E_BAD_CONTENT, "image '%s' has %zu layers, the limit is %d",
+                          add->image.id, add->n_layers, LD_MAX_LAYERS);
+    for (size_t i = 0; i < add->n_layers; i++) {
+        const struct ld_layer_add *layer = &add->layers[i];
+        int rc = layer->how == LD_LAYER_NEW ? insert_layer(tx, &layer->layer, parent, err)
+                                            : check_layer(tx, layer, parent, err);
+
+        if (rc == 0 && layer->how == LD_LAYER_REPAIRED)
+            rc = repair_layer(tx, &layer->layer, err);
+        if (rc < 0)
+            return -1;
+        parent = layer->layer.sid;
+    }
+    *ret_tip = parent;
+    return 0;
+}
+
+static int insert_image(struct ld_tx *tx, const struct ld_image *image, ld_sid tip,
+                        struct ld_err *err)
+{
+    autosql stmt = ld_sql(tx->db,
+                          "INSERT INTO images(id, tip_sid, config, manifest, media_type, size,"
+                          " created_ns) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                          err);
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, image->id);
+    ld_bind_id(stmt, 2, tip);
+    ld_bind_blob(stmt, 3, image->config, image->config_len);
+    ld_bind_blob(stmt, 4, image->manifest, image->manifest_len);
+    ld_bind(stmt, 5, image->media_type);
+    ld_bind(stmt, 6, image->size);
+    ld_bind(stmt, 7, image->created_ns ? image->created_ns : tx->now_ns);
+    return ld_sql_done(stmt, err);
+}
+
+/* The same config means the same chain, so the image stays as it is. The first manifest is kept. */
+static int keep_image(struct ld_tx *tx, const struct ld_image *image, ld_sid tip, bool *ret_found,
+                      struct ld_err *err)
+{
+    autosql find = ld_sql(tx->db, "SELECT coalesce(tip_sid, 0) FROM images WHERE id = ?1", err);
+    autosql stmt = NULL;
+    int64_t old_tip = 0;
+    int rc;
+
+    if (!find)
+        return -1;
+    ld_bind(find, 1, image->id);
+    rc = ld_sql_int(find, &old_tip, err);
+    if (rc < 0)
+        return -1;
+    *ret_found = rc > 0;
+    if (rc == 0)
+        return 0;
+    if ((ld_sid)old_tip != tip)
+        return ld_err_set(err, LD_E_CONFLICT,
+                          "image '%s' stands on layer %lld, not on %" LD_PRI_SID, image->id,
+                          (long long)old_tip, tip);
+    stmt = ld_sql(tx->db,
+                  "UPDATE images SET manifest = ?2, media_type = ?3"
+                  " WHERE id = ?1 AND manifest IS NULL AND ?2 IS NOT NULL",
+                  err);
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, image->id);
+    ld_bind_blob(stmt, 2, image->manifest, image->manifest_len);
+    ld_bind(stmt, 3, image->media_type);
+    return ld_sql_done(stmt, err);
+}
+
+static int bump_version(struct ld_tx *tx, const char *id, struct ld_err *err)
+{
+    autosql stmt = ld_sql(tx->db, "UPDATE images SET version = version + 1 WHERE id = ?1", err);
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, id);
+    return ld_sql_done(stmt, err);
+}
+
+/* The reference points to the image from now on, whatever it pointed to. */
+static int point_ref(struct ld_tx *tx, const char *ref, const char *id, struct ld_err *err)
+{
+    autobuf struct ld_buf attributes = LD_BUF_INIT(8192);
+    autofree char *old = NULL;
+    autosql stmt = NULL;
+    int rc = find_ref(tx->db, ref, &old, err);
+
+    if (rc < 0)
+        return -1;
+    if (rc > 0 && strcmp(old, id) == 0)
+        return 0;
+    stmt = ld_sql(tx->db, "INSERT OR REPLACE INTO refs VALUES(?1, ?2)", err);
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, ref);
+    ld_bind(stmt, 2, id);
+    if (ld_sql_done(stmt, err) < 0 || bump_version(tx, id, err) < 0 ||
+        (old && bump_version(tx, old, err) < 0))
+        return -1;
+    if (old) {
+        ld_buf_adds(&attributes, "{\"moved_from\":");
+        ld_json_add(&attributes, old);
+        ld_buf_addc(&attributes, '}');
+    }
+    return ld_tx_note(tx,
+                      &(struct ld_note){.type = "image.tag",
+                                        .kind = "image",
+                                        .id = id,
+                                        .name = ref,
+                                        .attributes = old ? ld_buf_str(&attributes) : NULL},
+                      err);
+}
+
+static int add_one(struct ld_tx *tx, const struct ld_image_add *add, struct ld_err *err)
+{
+    const struct ld_image *image = &add->image;
+    bool by_commit =
+        add->n_layers > 0 && add->layers[add->n_layers - 1].layer.origin == LD_ORIGIN_COMMIT;
+    bool is_there = false;
+    ld_sid tip = 0;
+
+    if (image->config_len > LD_STORE_MAX_DOC || image->manifest_len > LD_STORE_MAX_DOC)
+        return ld_err_set(err, LD_E_BAD_CONTENT, "image '%s': its config or manifest is too large",
+                          image->id);
+    if (add_layers(tx, add, &tip, err) < 0 || keep_image(tx, image, tip, &is_there, err) < 0)
+        return -1;
+    if (!is_there && insert_image(tx, image, tip, err) < 0)
+        return -1;
+    if (ld_tx_note(tx,
+                   &(struct ld_note){.type = by_commit ? "image.commit" : "image.import",
+                                     .kind = "image",
+                                     .id = image->id,
+                                     .name = add->n_refs > 0 ? add->refs[0] : NULL},
+                   err) < 0)
+        return -1;
+    for (size_t i = 0; i < add->n_refs; i++) {
+        if (point_ref(tx, add->refs[i], image->id, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int add_all(struct ld_tx *tx, void *arg, struct ld_err *err)
+{
+    const struct add *add = arg;
+
+    for (size_t i = 0; i < add->n; i++) {
+        if (add_one(tx, &add->adds[i], err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int ld_store_image_add(struct ld_store *store, const struct ld_write *w,
+                       const struct ld_image_add *adds, size_t n, struct ld_err *err)
+{
+    struct add add = {.adds = adds, .n = n};
+
+    return ld_store_write(store, w, LD_SYNC_FULL, add_all, &add, err);
+}
+
+/* ---- tag ---- */
+
+/* The image is there, in the version asked for. *ret_tip and *ret_refs are what a removal needs. */
+static int check_image(struct ld_tx *tx, const char *id, uint64_t if_match, ld_sid *ret_tip,
+                       int64_t *ret_refs, struct ld_err *err)
+{
+    autosql stmt = ld_sql(tx->db,
+                          "SELECT version, tip_sid, (SELECT count(*) FROM refs WHERE image_id = ?1)"
+                          " FROM images WHERE id = ?1",
+                          err);
+    int rc;
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, id);
+    rc = ld_sql_next(stmt, err);
+    if (rc < 0)
+        return -1;
+    if (rc == 0)
+        return ld_err_set(err, LD_E_NOT_FOUND, "no such image: '%s'", id);
+    if (if_match != 0 && if_match != ld_col_u64(stmt, 0))
+        return ld_err_set(err, LD_E_PRECONDITION, "image '%s' is in version %lld, not %llu", id,
+                          (long long)ld_col_int(stmt, 0), (unsigned long long)if_match);
+    *ret_tip = ld_col_u64(stmt, 1);
+    *ret_refs = ld_col_int(stmt, 2);
+    return 0;
+}
+
+struct tag {
+    const char *ref;
+    const char *id;
+    uint64_t if_match;
+};
+
+static int tag(struct ld_tx *tx, void *arg, struct ld_err *err)
+{
+    const struct tag *t = arg;
+    int64_t n_refs;
+    ld_sid tip;
+
+    if (check_image(tx, t->id, t->if_match, &tip, &n_refs, err) < 0)
+        return -1;
+    return point_ref(tx, t->ref, t->id, err);
+}
+
+int ld_store_image_tag(struct ld_store *store, const struct ld_write *w, const char *ref,
+                       const char *image_id, uint64_t if_match, struct ld_err *err)
+{
+    struct tag t = {.ref = ref, .id = image_id, .if_match = if_match};
+
+    return ld_store_write(store, w, LD_SYNC_FULL, tag, &t, err);
+}
+
+/* ---- remove ---- */
+
+struct removal {
+    const struct ld_image_remove *what;
+    struct ld_removed removed;
+};
+
+static int drop_ref(struct ld_tx *tx, const char *ref, const char *id, struct ld_removed *removed,
+                    struct ld_err *err)
+{
+    autosql stmt = ld_sql(tx->db, "DELETE FROM refs WHERE name = ?1", err);
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, ref);
+    if (ld_sql_done(stmt, err) < 0 || bump_version(tx, id, err) < 0)
+        return -1;
+    ld_grow(&removed->untagged, &removed->cap_untagged, removed->n_untagged + 1,
+            sizeof(*removed->untagged));
+    removed->untagged[removed->n_untagged++] = ld_strdup(ref);
+    return ld_tx_note(
+        tx, &(struct ld_note){.type = "image.untag", .kind = "image", .id = id, .name = ref}, err);
+}
+
+static int refuse_used(struct ld_tx *tx, const char *id, struct ld_err *err)
+{
+    LD_AUTO(ld_users_done) struct ld_users users = {0};
+
+    if (list_users(tx->db, id, &users, err) < 0)
+        return -1;
+    if (users.n == 0)
+        return 0;
+    (void)ld_err_set(err, LD_E_IN_USE, "image '%s' is used by %zu container%s", id, users.n,
+                     users.n == 1 ? "" : "s");
+    (void)ld_err_hint(err, "remove the containers first, or force: they keep their layers");
+    return ld_users_details(&users, err);
+}
+
+static int delete_image(struct ld_tx *tx, const char *id, ld_sid tip, struct ld_removed *removed,
+                        struct ld_err *err)
+{
+    LD_AUTO(ld_image_done) struct ld_image refs = {0};
+    autosql stmt = NULL;
+
+    if (read_refs(tx->db, id, &refs, err) < 0)
+        return -1;
+    for (size_t i = 0; i < refs.n_refs; i++) {
+        if (drop_ref(tx, refs.refs[i], id, removed, err) < 0)
+            return -1;
+    }
+    stmt = ld_sql(tx->db, "DELETE FROM images WHERE id = ?1", err);
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, id);
+    if (ld_sql_done(stmt, err) < 0 ||
+        ld_tx_note(tx,
+                   &(struct ld_note){.type = "image.remove",
+                                     .kind = "image",
+                                     .id = id,
+                                     .name = refs.n_refs > 0 ? refs.refs[0] : NULL},
+                   err) < 0)
+        return -1;
+    removed->is_removed = true;
+    return ld_layers_release(tx, tip, removed, err);
+}
+
+static int remove_image(struct ld_tx *tx, void *arg, struct ld_err *err)
+{
+    struct removal *removal = arg;
+    const struct ld_image_remove *what = removal->what;
+    autofree char *id = NULL;
+    int64_t n_refs = 0;
+    ld_sid tip = 0;
+    int rc;
+
+    if (what->id) {
+        id = ld_strdup(what->id);
+    } else {
+        rc = find_ref(tx->db, what->ref, &id, err);
+        if (rc <= 0)
+            return rc < 0 ? -1 : ld_err_set(err, LD_E_NOT_FOUND, "no such image: '%s'", what->ref);
+    }
+    if (check_image(tx, id, what->if_match, &tip, &n_refs, err) < 0)
+        return -1;
+    if (!what->id && (n_refs > 1 || what->keep))
+        return drop_ref(tx, what->ref, id, &removal->removed, err);
+    if (what->id && n_refs > 1 && !what->force) {
+        (void)ld_err_set(err, LD_E_CONFLICT, "image '%s' has %lld references", id,
+                         (long long)n_refs);
+        return ld_err_hint(err, "name one of them to remove it alone, or force");
+    }
+    if (!what->force && refuse_used(tx, id, err) < 0)
+        return -1;
+    return delete_image(tx, id, tip, &removal->removed, err);
+}
+
+int ld_store_image_remove(struct ld_store *store, const struct ld_write *w,
+                          const struct ld_image_remove *what, struct ld_removed *ret_removed,
+                          struct ld_err *err)
+{
+    struct removal removal = {.what = what};
+
+    if (ld_store_write(store, w, LD_SYNC_FULL, remove_image, &removal, err) < 0) {
+        ld_removed_done(&removal.removed);
+        return -1;
+    }
+    *ret_removed = removal.removed;
+    return 0;
+}

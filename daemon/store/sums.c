@@ -1,0 +1,96 @@
+/* Sums over the records, for df and info. Nothing derived is stored: SQL adds up what is there. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/base/mem.h"
+#include "daemon/store/internal.h"
+
+/* Each image with each layer of its chain; UNION, not ALL, ends even on a circle. */
+#define MEMBERS                                                                                    \
+    "WITH RECURSIVE member(image, sid) AS ("                                                       \
+    "  SELECT seq, tip_sid FROM images WHERE tip_sid IS NOT NULL"                                  \
+    "  UNION"                                                                                      \
+    "  SELECT m.image, l.parent_sid FROM member m JOIN layers l ON l.sid = m.sid"                  \
+    "  WHERE l.parent_sid IS NOT NULL),"                                                           \
+    " owners(sid, n) AS MATERIALIZED (SELECT sid, count(*) FROM member GROUP BY sid)"
+
+int ld_store_sums(struct ld_store *store, struct ld_store_sums *ret, struct ld_err *err)
+{
+    autoread read = {0};
+    autosql stmt = NULL;
+    int rc;
+
+    if (ld_read_begin(store, LD_READ_LIST, &read, err) < 0)
+        return -1;
+    stmt = ld_sql(read.db,
+                  MEMBERS " SELECT count(*), coalesce(sum(bytes), 0), coalesce(sum(inodes), 0),"
+                          " coalesce(sum(CASE WHEN o.n > 1 THEN bytes END), 0),"
+                          " (SELECT count(*) FROM images), (SELECT count(*) FROM refs),"
+                          " (SELECT count(*) FROM containers WHERE removed_ns IS NULL),"
+                          " (SELECT count(*) FROM volumes WHERE removed_ns IS NULL),"
+                          " (SELECT count(*) FROM trash), count(damage)"
+                          " + (SELECT count(damage) FROM containers WHERE removed_ns IS NULL)"
+                          " + (SELECT count(damage) FROM volumes WHERE removed_ns IS NULL)"
+                          " FROM layers l LEFT JOIN owners o ON o.sid = l.sid",
+                  err);
+    if (!stmt)
+        return -1;
+    rc = ld_sql_next(stmt, err);
+    if (rc < 0)
+        return -1;
+    *ret = (struct ld_store_sums){
+        .layers = ld_col_u64(stmt, 0),
+        .layer_bytes = ld_col_u64(stmt, 1),
+        .layer_inodes = ld_col_u64(stmt, 2),
+        .shared_bytes = ld_col_u64(stmt, 3),
+        .images = ld_col_u64(stmt, 4),
+        .refs = ld_col_u64(stmt, 5),
+        .containers = ld_col_u64(stmt, 6),
+        .volumes = ld_col_u64(stmt, 7),
+        .trash = ld_col_u64(stmt, 8),
+        .damaged = ld_col_u64(stmt, 9),
+    };
+    return 0;
+}
+
+int ld_store_image_usages(struct ld_store *store, uint64_t after, size_t limit,
+                          struct ld_image_usage_page *ret, struct ld_err *err)
+{
+    LD_AUTO(ld_image_usage_page_done) struct ld_image_usage_page page = {0};
+    size_t max = ld_page_limit(limit), cap = 0;
+    uint64_t last = 0;
+    autoread read = {0};
+    autosql stmt = NULL;
+    int rc;
+
+    if (ld_read_begin(store, LD_READ_LIST, &read, err) < 0)
+        return -1;
+    stmt =
+        ld_sql(read.db,
+               MEMBERS " SELECT i.seq, i.id, coalesce(sum(CASE WHEN o.n > 1 THEN l.bytes END), 0),"
+                       " coalesce(sum(CASE WHEN o.n = 1 THEN l.bytes END), 0)"
+                       " FROM images i LEFT JOIN member m ON m.image = i.seq"
+                       " LEFT JOIN owners o ON o.sid = m.sid LEFT JOIN layers l ON l.sid = m.sid"
+                       " WHERE i.seq > ?1 GROUP BY i.seq ORDER BY i.seq LIMIT ?2",
+               err);
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, after);
+    ld_bind(stmt, 2, max + 1);
+    while ((rc = ld_sql_next(stmt, err)) > 0) {
+        if (page.n == max) {
+            page.next = last;
+            break;
+        }
+        ld_grow(&page.item, &cap, page.n + 1, sizeof(*page.item));
+        page.item[page.n++] = (struct ld_image_usage){.id = ld_col_text(stmt, 1),
+                                                      .shared = ld_col_u64(stmt, 2),
+                                                      .unique = ld_col_u64(stmt, 3)};
+        last = ld_col_u64(stmt, 0);
+    }
+    if (rc < 0)
+        return -1;
+    *ret = page;
+    page = (struct ld_image_usage_page){0};
+    return 0;
+}

@@ -1,0 +1,295 @@
+/* The trash: what removals have taken out of the records and the reaper deletes from disk later.
+ *
+ * A row is written in the transaction of the removal and names the directory by its sid; whether
+ * that was renamed to trash/SID already is repeated at start. The row goes when the directory is
+ * deleted. A container or volume that can be restored keeps its own row with removed_ns set until
+ * then.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/base/mem.h"
+#include "daemon/store/internal.h"
+
+int ld_trash_add(struct ld_tx *tx, struct ld_gone gone, const struct ld_note *owner,
+                 int64_t keep_ns, struct ld_removed *removed, struct ld_err *err)
+{
+    autosql stmt = ld_sql(tx->db, "INSERT INTO trash VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)", err);
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, gone.sid);
+    ld_bind(stmt, 2, (int)gone.place);
+    ld_bind(stmt, 3, owner->kind);
+    ld_bind(stmt, 4, owner->id);
+    ld_bind(stmt, 5, owner->name);
+    ld_bind(stmt, 6, tx->now_ns);
+    ld_bind(stmt, 7, tx->now_ns + keep_ns);
+    if (ld_sql_done(stmt, err) < 0)
+        return -1;
+    ld_grow(&removed->item, &removed->cap, removed->n + 1, sizeof(*removed->item));
+    removed->item[removed->n++] = gone;
+    return 0;
+}
+
+static void read_trash(sqlite3_stmt *stmt, struct ld_trash *trash)
+{
+    *trash = (struct ld_trash){
+        .sid = ld_col_u64(stmt, 0),
+        .place = (enum ld_place)ld_col_int(stmt, 1),
+        .kind = ld_col_text(stmt, 2),
+        .owner_id = ld_col_text(stmt, 3),
+        .owner_name = ld_col_text(stmt, 4),
+        .removed_ns = ld_col_int(stmt, 5),
+        .purge_ns = ld_col_int(stmt, 6),
+    };
+}
+
+int ld_store_trash_list(struct ld_store *store, const struct ld_trash_query *query,
+                        struct ld_trash_page *ret, struct ld_err *err)
+{
+    LD_AUTO(ld_trash_page_done) struct ld_trash_page page = {0};
+    size_t max = ld_page_limit(query->limit), cap = 0;
+    autoread read = {0};
+    autosql stmt = NULL;
+    int rc;
+
+    if (ld_read_begin(store, LD_READ_LIST, &read, err) < 0)
+        return -1;
+    stmt = ld_sql(read.db,
+                  "SELECT sid, place, kind, owner_id, owner_name, removed_ns, purge_ns FROM trash"
+                  " WHERE sid > ?1 AND (?2 = 0 OR purge_ns <= ?2) ORDER BY sid LIMIT ?3",
+                  err);
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, query->after);
+    ld_bind(stmt, 2, query->due_ns);
+    ld_bind(stmt, 3, max + 1);
+    while ((rc = ld_sql_next(stmt, err)) > 0) {
+        if (page.n == max) {
+            page.next = page.item[page.n - 1].sid;
+            break;
+        }
+        ld_grow(&page.item, &cap, page.n + 1, sizeof(*page.item));
+        read_trash(stmt, &page.item[page.n++]);
+    }
+    if (rc < 0)
+        return -1;
+    *ret = page;
+    page = (struct ld_trash_page){0};
+    return 0;
+}
+
+/* ---- forgetting ---- */
+
+struct forget {
+    const ld_sid *sids;
+    size_t n;
+    struct ld_removed removed;
+};
+
+/* 1: *ret is the row; 0: no such row. */
+static int get_trash(struct ld_db *db, ld_sid sid, struct ld_trash *ret, struct ld_err *err)
+{
+    autosql stmt = ld_sql(db,
+                          "SELECT sid, place, kind, owner_id, owner_name, removed_ns, purge_ns"
+                          " FROM trash WHERE sid = ?1",
+                          err);
+    int rc;
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, sid);
+    rc = ld_sql_next(stmt, err);
+    if (rc > 0)
+        read_trash(stmt, ret);
+    return rc;
+}
+
+static int run_with_sid(struct ld_db *db, const char *text, ld_sid sid, struct ld_err *err)
+{
+    autosql stmt = ld_sql(db, text, err);
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, sid);
+    return ld_sql_done(stmt, err);
+}
+
+/* 1: the directory was a container's that could be restored; 0: its row is gone or it lives on. */
+static int was_restorable(struct ld_db *db, const struct ld_trash *trash, struct ld_err *err)
+{
+    autosql stmt = ld_sql(db,
+                          "SELECT 1 FROM containers"
+                          " WHERE upper_sid = ?1 AND id = ?2 AND removed_ns IS NOT NULL",
+                          err);
+    int64_t one;
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, trash->sid);
+    ld_bind(stmt, 2, trash->owner_id);
+    return ld_sql_int(stmt, &one, err);
+}
+
+static int forget_one(struct ld_tx *tx, ld_sid sid, struct ld_removed *removed, struct ld_err *err)
+{
+    LD_AUTO(ld_trash_done) struct ld_trash trash = {0};
+    int rc = get_trash(tx->db, sid, &trash, err);
+
+    if (rc <= 0)
+        return rc;
+    rc = trash.place == LD_PLACE_W ? was_restorable(tx->db, &trash, err) : 0;
+    if (rc < 0 || (rc > 0 && ld_container_destroy(tx, trash.owner_id, removed, err) < 0))
+        return -1;
+    if (trash.place == LD_PLACE_VOLUMES &&
+        run_with_sid(tx->db, "DELETE FROM volumes WHERE sid = ?1 AND removed_ns IS NOT NULL", sid,
+                     err) < 0)
+        return -1;
+    return run_with_sid(tx->db, "DELETE FROM trash WHERE sid = ?1", sid, err);
+}
+
+static int forget_all(struct ld_tx *tx, void *arg, struct ld_err *err)
+{
+    struct forget *forget = arg;
+
+    for (size_t i = 0; i < forget->n; i++) {
+        if (forget_one(tx, forget->sids[i], &forget->removed, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int ld_store_trash_forget(struct ld_store *store, const ld_sid *sids, size_t n,
+                          struct ld_removed *ret_removed, struct ld_err *err)
+{
+    struct forget forget = {.sids = sids, .n = n};
+
+    if (ld_store_write(store, &LD_WRITE_SELF, LD_SYNC_FULL, forget_all, &forget, err) < 0) {
+        ld_removed_done(&forget.removed);
+        return -1;
+    }
+    *ret_removed = forget.removed;
+    return 0;
+}
+
+/* ---- purge and restore ---- */
+
+static int purge(struct ld_tx *tx, void *arg, struct ld_err *err)
+{
+    ld_sid sid = *(ld_sid *)arg;
+    autosql stmt = ld_sql(
+        tx->db, "UPDATE trash SET purge_ns = min(purge_ns, ?2) WHERE ?1 = 0 OR sid = ?1", err);
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, sid);
+    ld_bind(stmt, 2, tx->now_ns);
+    if (ld_sql_done(stmt, err) < 0)
+        return -1;
+    if (sid != 0 && sqlite3_changes(ld_db_handle(tx->db)) == 0)
+        return ld_err_set(err, LD_E_NOT_FOUND, "nothing in the trash: %" LD_PRI_SID, sid);
+    return 0;
+}
+
+int ld_store_trash_purge(struct ld_store *store, const struct ld_write *w, ld_sid sid,
+                         struct ld_err *err)
+{
+    return ld_store_write(store, w, LD_SYNC_FULL, purge, &sid, err);
+}
+
+/* 1: a living object has the name. A layer is never restored alone: it has no name. */
+static int is_name_taken(struct ld_db *db, const struct ld_trash *trash, struct ld_err *err)
+{
+    autosql stmt =
+        trash->place == LD_PLACE_W
+            ? ld_sql(db, "SELECT 1 FROM containers WHERE name = ?1 AND removed_ns IS NULL", err)
+            : ld_sql(db, "SELECT 1 FROM volumes WHERE name = ?1 AND removed_ns IS NULL", err);
+    int64_t one;
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, trash->owner_name);
+    return ld_sql_int(stmt, &one, err);
+}
+
+static int revive(struct ld_tx *tx, const struct ld_trash *trash, struct ld_err *err)
+{
+    const char *text = trash->place == LD_PLACE_W
+                           ? "UPDATE containers SET removed_ns = NULL, version = version + 1"
+                             " WHERE upper_sid = ?1 AND removed_ns IS NOT NULL"
+                           : "UPDATE volumes SET removed_ns = NULL, version = version + 1"
+                             " WHERE sid = ?1 AND removed_ns IS NOT NULL";
+
+    if (run_with_sid(tx->db, text, trash->sid, err) < 0)
+        return -1;
+    if (sqlite3_changes(ld_db_handle(tx->db)) == 0)
+        return ld_err_set(err, LD_E_NOT_FOUND, "%s %" LD_PRI_SID " was not kept to be restored",
+                          trash->kind, trash->sid);
+    return run_with_sid(tx->db, "DELETE FROM trash WHERE sid = ?1", trash->sid, err);
+}
+
+static int restore(struct ld_tx *tx, void *arg, struct ld_err *err)
+{
+    LD_AUTO(ld_trash_done) struct ld_trash trash = {0};
+    ld_sid sid = *(ld_sid *)arg;
+    int rc = get_trash(tx->db, sid, &trash, err);
+
+    if (rc < 0)
+        return -1;
+    if (rc == 0 || trash.place == LD_PLACE_LAYERS)
+        return ld_err_set(err, LD_E_NOT_FOUND, "nothing to restore in the trash: %" LD_PRI_SID,
+                          sid);
+    rc = is_name_taken(tx->db, &trash, err);
+    if (rc != 0)
+        return rc < 0 ? -1
+                      : ld_err_set(err, LD_E_EXISTS, "the name '%s' is taken by another %s",
+                                   trash.owner_name, trash.kind);
+    if (revive(tx, &trash, err) < 0)
+        return -1;
+    return ld_tx_note(tx,
+                      &(struct ld_note){.type = trash.place == LD_PLACE_W ? "container.restore"
+                                                                          : "volume.restore",
+                                        .kind = trash.kind,
+                                        .id = trash.owner_id,
+                                        .name = trash.owner_name},
+                      err);
+}
+
+int ld_store_trash_restore(struct ld_store *store, const struct ld_write *w, ld_sid sid,
+                           struct ld_err *err)
+{
+    return ld_store_write(store, w, LD_SYNC_FULL, restore, &sid, err);
+}
+
+/* ---- what a sid is ---- */
+
+int ld_store_sid_owner(struct ld_store *store, ld_sid sid, enum ld_sid_owner *ret,
+                       struct ld_err *err)
+{
+    autoread read = {0};
+    autosql stmt = NULL;
+    int64_t owner = LD_SID_UNKNOWN;
+
+    if (ld_read_begin(store, LD_READ_POINT, &read, err) < 0)
+        return -1;
+    /* Trash first: a removed container's own row may still be there. */
+    stmt = ld_sql(read.db,
+                  "SELECT CASE"
+                  " WHEN EXISTS(SELECT 1 FROM trash WHERE sid = ?1) THEN ?2"
+                  " WHEN EXISTS(SELECT 1 FROM layers WHERE sid = ?1) THEN ?3"
+                  " WHEN EXISTS(SELECT 1 FROM containers WHERE upper_sid = ?1) THEN ?4"
+                  " WHEN EXISTS(SELECT 1 FROM volumes WHERE sid = ?1) THEN ?5 END",
+                  err);
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, sid);
+    ld_bind(stmt, 2, (int)LD_SID_TRASH);
+    ld_bind(stmt, 3, (int)LD_SID_LAYER);
+    ld_bind(stmt, 4, (int)LD_SID_CONTAINER);
+    ld_bind(stmt, 5, (int)LD_SID_VOLUME);
+    if (ld_sql_int(stmt, &owner, err) < 0)
+        return -1;
+    *ret = (enum ld_sid_owner)owner;
+    return 0;
+}
