@@ -49,7 +49,7 @@ libs.test   := $(shell pkg-config --libs $(pkgs.test) 2>/dev/null)
 
 src.daemon := $(filter-out daemon/main.c,$(wildcard daemon/*/*.c drivers/*.c api/*.c))
 src.base   := $(wildcard daemon/base/*.c)
-src.client := $(wildcard client/*.c)
+src.client := $(filter-out client/main.c,$(wildcard client/*.c))
 src.testlib := $(wildcard tests/lib/*.c)
 unit.src   := $(wildcard tests/unit/test_*.c)
 api.src    := $(wildcard tests/api/test_*.c)
@@ -67,6 +67,7 @@ all: $(OUT)/layerd $(OUT)/layerctl
 
 $(OUT)/liblayerd.a: $(call obj,$(src.daemon))
 $(OUT)/libbase.a: $(call obj,$(src.base))
+$(OUT)/libclient.a: $(call obj,$(src.client))
 $(OUT)/libtest.a: $(call obj,$(src.testlib))
 $(OUT)/%.a:
 	@mkdir -p $(@D)
@@ -75,9 +76,9 @@ $(OUT)/%.a:
 
 $(OUT)/layerd: $(call obj,daemon/main.c) $(OUT)/liblayerd.a
 	$(call run,LD,$(CC) $(LDFLAGS_ALL) -o $@ $^ $(libs.daemon))
-$(OUT)/layerctl: $(call obj,$(src.client)) $(OUT)/libbase.a
+$(OUT)/layerctl: $(call obj,client/main.c) $(OUT)/libclient.a $(OUT)/libbase.a
 	$(call run,LD,$(CC) $(LDFLAGS_ALL) -o $@ $^ $(libs.client))
-$(OUT)/unit/%: $(OUT)/obj/tests/unit/%.o $(OUT)/libtest.a $(OUT)/liblayerd.a
+$(OUT)/unit/%: $(OUT)/obj/tests/unit/%.o $(OUT)/libtest.a $(OUT)/libclient.a $(OUT)/liblayerd.a
 	@mkdir -p $(@D)
 	$(call run,LD,$(CC) $(LDFLAGS_ALL) -o $@ $^ $(libs.test) $(libs.daemon))
 $(OUT)/api-tests/%: $(OUT)/obj/tests/api/%.o $(OUT)/libtest.a $(OUT)/liblayerd.a
