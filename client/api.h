@@ -1,0 +1,51 @@
+/* Requests to layerd in terms of JSON documents. Blocking; one thread. */
+#pragma once
+
+#include <stdint.h>
+
+#include <cjson/cJSON.h>
+
+#include "client/cli.h"
+#include "client/http.h"
+
+struct ld_progress;
+
+void ld_json_free_p(cJSON **json);
+#define autojson LD_AUTO(ld_json_free_p)
+
+/* A request with a JSON body (or none: NULL); the reply's text is kept. */
+int ld_api_send(struct ld_cli *cli, const char *method, const char *target, const cJSON *body,
+                struct ld_http_reply *reply, struct ld_err *err) ld_must_check;
+/* The reply as a document, which the caller deletes; a reply that is no JSON is LD_E_IO. */
+int ld_api_parse(const struct ld_http_reply *reply, cJSON **ret, struct ld_err *err) ld_must_check;
+/* Both in one; ret may be NULL where the reply does not matter. */
+int ld_api_json(struct ld_cli *cli, const char *method, const char *target, const cJSON *body,
+                cJSON **ret, struct ld_err *err) ld_must_check;
+
+/* Long work: asks for NDJSON, shows its progress, gives its result. A stream that ends without one
+ * is a failure. call->headers has room for one more; call->write is set here. */
+int ld_api_long(struct ld_cli *cli, struct ld_http_call *call, struct ld_progress *progress,
+                cJSON **ret, struct ld_err *err) ld_must_check;
+
+/* NDJSON line by line: feed bytes, get whole lines. A line over 16 MiB is LD_E_IO. */
+typedef int (*ld_line_fn)(void *arg, const char *line, size_t len, struct ld_err *err);
+struct ld_lines {
+    struct ld_buf pending;
+    ld_line_fn fn;
+    void *arg;
+};
+#define LD_LINES_INIT(fn_, arg_)                                                                   \
+    {                                                                                              \
+        .pending = {.max = (size_t)16 << 20}, .fn = (fn_), .arg = (arg_)                           \
+    }
+int ld_lines_feed(void *lines, const void *data, size_t len,
+                  struct ld_err *err); /* ld_http_write_fn */
+void ld_lines_done(struct ld_lines *lines);
+
+/* Members of an object, with something harmless where there is none of that type. */
+const char *ld_json_str(const cJSON *object, const char *name);  /* or "" */
+uint64_t ld_json_u64(const cJSON *object, const char *name);     /* or 0 */
+bool ld_json_bool(const cJSON *object, const char *name);        /* or false */
+bool ld_json_has(const cJSON *object, const char *name);         /* there, and not null */
+const cJSON *ld_json_get(const cJSON *object, const char *name); /* or NULL; nested: "a.b" no */
+int64_t ld_json_time(const cJSON *object, const char *name);     /* or 0 */

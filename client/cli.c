@@ -1,0 +1,146 @@
+/* Context of a command: see cli.h. */
+#include "client/cli.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include <cjson/cJSON.h>
+
+#include "client/http.h"
+#include "client/text.h"
+#include "daemon/base/err.h"
+#include "daemon/base/mem.h"
+
+enum { DETAILS_SHOWN = 10 };
+
+int ld_cli_http(struct ld_cli *cli, struct ld_http **ret, struct ld_err *err)
+{
+    if (!cli->http && ld_http_open(cli->host, &cli->http, err) < 0)
+        return -1;
+    *ret = cli->http;
+    return 0;
+}
+
+bool ld_cli_wants_json(const struct ld_cli *cli)
+{
+    const char *format = ld_args_value(cli->args, "format");
+
+    return format && strcmp(format, "json") == 0;
+}
+
+enum ld_exit ld_cli_exit_of(const struct ld_err *err)
+{
+    switch (err->code) {
+    case LD_E_NONE:
+        return LD_EXIT_OK;
+    case LD_E_INVALID:
+    case LD_E_METHOD:
+        return LD_EXIT_USAGE;
+    case LD_E_NOT_FOUND:
+        return LD_EXIT_NOT_FOUND;
+    case LD_E_CONFLICT:
+    case LD_E_EXISTS:
+    case LD_E_IN_USE:
+    case LD_E_BUSY:
+    case LD_E_PRECONDITION:
+        return LD_EXIT_CONFLICT;
+    case LD_E_UNAVAILABLE:
+    case LD_E_TIMEOUT:
+        return LD_EXIT_UNREACHABLE;
+    case LD_E_FORBIDDEN:
+    case LD_E_TOO_LARGE:
+    case LD_E_UNSUPPORTED_MEDIA:
+    case LD_E_BAD_CONTENT:
+    case LD_E_INTERNAL:
+    case LD_E_IO:
+    case LD_E_CORRUPT:
+    case LD_E_UNSUPPORTED:
+    case LD_E_NO_SPACE:
+    case LD_E_CANCELED:
+    case LD_E_COUNT:
+        break;
+    }
+    return LD_EXIT_FAILED;
+}
+
+static void print_labelled(const struct ld_cli *cli, const char *label, enum ld_style style,
+                           const char *text)
+{
+    autofree char *safe = ld_text_safe(text);
+
+    if (cli->err_has_colour)
+        (void)fprintf(stderr, "%s%s:%s %s\n", ld_style_code(style), label,
+                      ld_style_code(LD_STYLE_PLAIN), safe);
+    else
+        (void)fprintf(stderr, "%s: %s\n", label, safe);
+}
+
+/* One object of a list in details ("users", "candidates", "holders") as "key value, key value". */
+static void print_detail(const cJSON *item)
+{
+    autobuf struct ld_buf line = LD_BUF_INIT(4096);
+    const cJSON *member;
+
+    if (cJSON_IsString(item))
+        ld_text_add_safe(&line, item->valuestring);
+    cJSON_ArrayForEach (member, item) {
+        if (!cJSON_IsString(member) && !cJSON_IsNumber(member))
+            continue;
+        ld_buf_adds(&line, line.len ? ", " : "");
+        ld_text_add_safe(&line, member->string);
+        ld_buf_addc(&line, ' ');
+        if (cJSON_IsString(member))
+            ld_text_add_safe(&line, member->valuestring);
+        else
+            ld_buf_addf(&line, "%.15g", member->valuedouble);
+    }
+    if (line.len > 0)
+        (void)fprintf(stderr, "  %s\n", ld_buf_str(&line));
+}
+
+static void print_details(const char *json)
+{
+    cJSON *details = *json ? cJSON_Parse(json) : NULL;
+    const cJSON *member;
+
+    cJSON_ArrayForEach (member, details) {
+        const cJSON *item;
+        int shown = 0;
+
+        if (!cJSON_IsArray(member))
+            continue;
+        cJSON_ArrayForEach (item, member) {
+            if (shown++ == DETAILS_SHOWN)
+                break;
+            print_detail(item);
+        }
+        if (cJSON_GetArraySize(member) > DETAILS_SHOWN)
+            (void)fprintf(stderr, "  … and %d more\n", cJSON_GetArraySize(member) - DETAILS_SHOWN);
+    }
+    cJSON_Delete(details);
+}
+
+void ld_cli_report(struct ld_cli *cli, const struct ld_err *err)
+{
+    (void)fflush(stdout); /* so that both streams keep their order on a terminal */
+    print_labelled(cli, "layerctl", LD_STYLE_BAD, err->message);
+    print_details(err->details);
+    if (err->hint[0])
+        print_labelled(cli, "hint", LD_STYLE_CARE, err->hint);
+    if (cli->exit_status == LD_EXIT_OK)
+        cli->exit_status = ld_cli_exit_of(err);
+}
+
+int ld_cli_each(struct ld_cli *cli, ld_cli_each_fn each)
+{
+    for (size_t i = 0; i < ld_args_count(cli->args); i++) {
+        struct ld_err err = LD_ERR_INIT;
+
+        if (each(cli, ld_args_get(cli->args, i), &err) == 0)
+            continue;
+        ld_cli_report(cli, &err);
+        if (cli->exit_status == LD_EXIT_UNREACHABLE)
+            break; /* the others would only say the same */
+    }
+    return 0;
+}

@@ -1,0 +1,350 @@
+/* layerctl container …, what is in one: diff, export, cp, cat, files, rm-file. See layerctl(1). */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "client/api.h"
+#include "client/cmd.h"
+#include "client/copy.h"
+#include "client/list.h"
+#include "client/object.h"
+#include "client/out.h"
+#include "client/progress.h"
+#include "client/sink.h"
+#include "client/text.h"
+#include "daemon/base/err.h"
+#include "daemon/base/mem.h"
+
+/* GET target into a file or standard output; binary: never onto a terminal. */
+static int download(struct ld_cli *cli, const char *target, const char *accept, const char *path,
+                    bool binary, struct ld_err *err)
+{
+    bool to_stdout = !path || strcmp(path, "-") == 0;
+    autoprogress struct ld_progress *progress = ld_progress_new(
+        STDERR_FILENO, cli->err_is_terminal && !(to_stdout && cli->out_is_terminal));
+    autoreply struct ld_http_reply reply = LD_HTTP_REPLY_INIT;
+    autosink struct ld_sink *sink = NULL;
+    struct ld_http_call call = {
+        .method = "GET", .target = target, .headers = {accept}, .write = ld_sink_write};
+    struct ld_http *http;
+
+    if (ld_cli_http(cli, &http, err) < 0 ||
+        ld_sink_open(to_stdout ? "-" : path, binary, progress, &sink, err) < 0)
+        return -1;
+    call.write_arg = sink;
+    if (ld_http_run(http, &call, &reply, err) < 0)
+        return -1;
+    return ld_sink_commit(sink, err);
+}
+
+/* The bytes of a path or name, safe to print: where it is not UTF-8, the daemon sends them in
+ * base64. */
+static char *path_of(const cJSON *item, const char *name, const char *name_b64)
+{
+    autobuf struct ld_buf bytes = LD_BUF_INIT(1 << 20);
+
+    if (ld_json_has(item, name_b64) &&
+        ld_text_decode_base64(ld_json_str(item, name_b64), &bytes) == 0)
+        return ld_text_safe(ld_buf_str(&bytes));
+    return ld_text_safe(ld_json_str(item, name));
+}
+
+/* diff */
+
+static void print_change(const struct ld_cli *cli, const cJSON *change)
+{
+    static const struct {
+        const char *kind, *mark;
+        enum ld_style style;
+    } kinds[] = {
+        {"added", "A", LD_STYLE_GOOD},
+        {"modified", "C", LD_STYLE_CARE},
+        {"deleted", "D", LD_STYLE_BAD},
+    };
+    autofree char *path = path_of(change, "path", "path_b64");
+    const char *kind = ld_json_str(change, "kind");
+
+    for (size_t i = 0; i < LD_ARRAY_LEN(kinds); i++) {
+        if (strcmp(kinds[i].kind, kind) == 0)
+            ld_out_styled(cli, kinds[i].style, kinds[i].mark);
+    }
+    (void)printf(" %s\n", path);
+}
+
+static int print_changes(struct ld_cli *cli, const char *target, struct ld_err *err)
+{
+    autoreply struct ld_http_reply reply = LD_HTTP_REPLY_INIT;
+    autojson cJSON *doc = NULL;
+    const cJSON *change;
+
+    if (ld_api_send(cli, "GET", target, NULL, &reply, err) < 0)
+        return -1;
+    if (ld_cli_wants_json(cli)) {
+        ld_out_raw_json(ld_buf_str(&reply.body), reply.body.len);
+        return 0;
+    }
+    if (ld_api_parse(&reply, &doc, err) < 0)
+        return -1;
+    cJSON_ArrayForEach (change, ld_json_get(doc, "items"))
+        print_change(cli, change);
+    return 0;
+}
+
+static int run_diff(struct ld_cli *cli, struct ld_err *err)
+{
+    const char *output = ld_args_value(cli->args, "output");
+    bool as_tar = ld_args_flag(cli->args, "tar") || output;
+    autobuf struct ld_buf url = LD_URL_INIT;
+
+    if (ld_object_url(LD_KIND_CONTAINER, ld_args_get(cli->args, 0), as_tar ? "diff" : "changes",
+                      &url, err) < 0)
+        return -1;
+    return as_tar ? download(cli, ld_buf_str(&url), "Accept: application/x-tar", output, true, err)
+                  : print_changes(cli, ld_buf_str(&url), err);
+}
+
+static const struct ld_opt diff_opts[] = {
+    {"tar", 't', NULL, false, "the changes themselves, as an OCI layer tar", NULL},
+    {"output", 'o', "FILE", false, "write that tar to FILE", "file"},
+    LD_OPT_FORMAT,
+};
+
+/* export */
+
+static int run_export(struct ld_cli *cli, struct ld_err *err)
+{
+    autobuf struct ld_buf url = LD_URL_INIT;
+
+    if (ld_object_url(LD_KIND_CONTAINER, ld_args_get(cli->args, 0), "export", &url, err) < 0)
+        return -1;
+    return download(cli, ld_buf_str(&url), "Accept: application/x-tar",
+                    ld_args_value(cli->args, "output"), true, err);
+}
+
+static const struct ld_opt export_opts[] = {
+    {"output", 'o', "FILE", false, "write to FILE instead of standard output", "file"},
+};
+
+/* cp */
+
+static int run_cp(struct ld_cli *cli, struct ld_err *err)
+{
+    autoplace struct ld_place from = {0};
+    autoplace struct ld_place to = {0};
+    struct ld_copy copy = {
+        .from = &from,
+        .to = &to,
+        .owners = ld_args_flag(cli->args, "archive"),
+        .follow = ld_args_flag(cli->args, "follow-link"),
+        .quiet = ld_args_flag(cli->args, "quiet"),
+    };
+
+    ld_place_parse(ld_args_get(cli->args, 0), &from);
+    ld_place_parse(ld_args_get(cli->args, 1), &to);
+    return ld_copy_run(cli, &copy, err);
+}
+
+static const struct ld_opt cp_opts[] = {
+    {"archive", 'a', NULL, false, "keep owners (default: root inside, you outside)", NULL},
+    {"follow-link", 'L', NULL, false, "follow a symlink named as the source", NULL},
+    {"quiet", 'q', NULL, false, "no progress", NULL},
+};
+
+/* cat, files, rm-file */
+
+static int parse_place(const char *text, struct ld_place *ret, struct ld_err *err)
+{
+    ld_place_parse(text, ret);
+    if (ret->container)
+        return 0;
+    return ld_err_set(err, LD_E_INVALID, "'%s' is not of the form CONTAINER:PATH", text);
+}
+
+static int cat_one(struct ld_cli *cli, const char *operand, struct ld_err *err)
+{
+    autoplace struct ld_place place = {0};
+    autobuf struct ld_buf url = LD_URL_INIT;
+
+    if (parse_place(operand, &place, err) < 0 || ld_file_url(&place, &url, err) < 0)
+        return -1;
+    return download(cli, ld_buf_str(&url), "Accept: application/octet-stream", "-", false, err);
+}
+
+static int run_cat(struct ld_cli *cli, struct ld_err *err)
+{
+    (void)err;
+    return ld_cli_each(cli, cat_one);
+}
+
+static const struct ld_column file_columns[] = {
+    {"MODE"}, {"UID", .right = true}, {"GID", .right = true}, {"SIZE", .right = true}, {"MODIFIED"},
+    {"NAME"},
+};
+
+/* "drwxr-xr-x" as ls prints it. */
+static void format_mode(const char *type, unsigned mode, char text[11])
+{
+    static const struct {
+        const char *type;
+        char letter;
+    } letters[] = {
+        {"file", '-'},         {"directory", 'd'}, {"symlink", 'l'}, {"char_device", 'c'},
+        {"block_device", 'b'}, {"fifo", 'p'},      {"socket", 's'},
+    };
+    static const char bits[] = "rwxrwxrwx";
+
+    memset(text, '?', 10);
+    text[10] = '\0';
+    for (size_t i = 0; i < LD_ARRAY_LEN(letters); i++) {
+        if (strcmp(letters[i].type, type) == 0)
+            text[0] = letters[i].letter;
+    }
+    for (unsigned i = 0; i < 9; i++)
+        text[1 + i] = mode & (0400U >> i) ? bits[i] : '-';
+    if (mode & 04000)
+        text[3] = text[3] == 'x' ? 's' : 'S';
+    if (mode & 02000)
+        text[6] = text[6] == 'x' ? 's' : 'S';
+    if (mode & 01000)
+        text[9] = text[9] == 'x' ? 't' : 'T';
+}
+
+static void add_file(struct ld_table *t, const cJSON *file, const struct ld_row_ctx *ctx)
+{
+    autofree char *name = path_of(file, "name", "name_b64");
+    autofree char *target = path_of(file, "target", "target_b64");
+    autofree char *both = ld_asprintf("%s -> %s", name, target);
+    const char *type = ld_json_str(file, "type");
+    unsigned mode = 0;
+    char text[11];
+
+    (void)ctx;
+    for (const char *p = ld_json_str(file, "mode"); *p >= '0' && *p <= '7'; p++)
+        mode = (mode << 3 | (unsigned)(*p - '0')) & 07777;
+    format_mode(type, mode, text);
+    ld_table_add(t, text);
+    ld_cell_count(t, file, "uid");
+    ld_cell_count(t, file, "gid");
+    ld_cell_size(t, file, "size");
+    (void)snprintf(text, sizeof(text), "%.10s", ld_json_str(file, "mtime")); /* the day */
+    ld_table_add(t, text);
+    ld_table_add_styled(t, *target ? both : name,
+                        strcmp(type, "directory") == 0 ? LD_STYLE_HEAD : LD_STYLE_PLAIN);
+}
+
+static int run_files(struct ld_cli *cli, struct ld_err *err)
+{
+    static const struct ld_list list = {file_columns, LD_ARRAY_LEN(file_columns), "name", add_file};
+    autoplace struct ld_place place = {0};
+    autobuf struct ld_buf url = LD_URL_INIT;
+
+    if (parse_place(ld_args_get(cli->args, 0), &place, err) < 0 ||
+        ld_file_url(&place, &url, err) < 0)
+        return -1;
+    return ld_list_show_as(cli, ld_buf_str(&url), "Accept: application/json", &list, err);
+}
+
+static const struct ld_opt files_opts[] = {LD_OPT_QUIET, LD_OPT_WHOLE, LD_OPT_FORMAT};
+
+static int remove_file(struct ld_cli *cli, const char *operand, struct ld_err *err)
+{
+    autoplace struct ld_place place = {0};
+    autobuf struct ld_buf url = LD_URL_INIT;
+
+    if (parse_place(operand, &place, err) < 0 || ld_file_url(&place, &url, err) < 0)
+        return -1;
+    if (ld_args_flag(cli->args, "recursive"))
+        ld_url_query(&url, "recursive", "1");
+    return ld_api_json(cli, "DELETE", ld_buf_str(&url), NULL, NULL, err);
+}
+
+static int run_rm_file(struct ld_cli *cli, struct ld_err *err)
+{
+    (void)err;
+    return ld_cli_each(cli, remove_file);
+}
+
+static const struct ld_opt rm_file_opts[] = {
+    {"recursive", 'r', NULL, false, "directories with all that is in them", NULL},
+};
+
+static const struct ld_cmd cmds[] = {
+    {
+        .name = "container diff",
+        .aliases = {"diff", "container changes"},
+        .operands = "CONTAINER",
+        .min_operands = 1,
+        .max_operands = 1,
+        .complete = "container",
+        .summary = "Show what differs from the image",
+        .details = "A added, C changed, D deleted. Exact: attributes and content decide, a file "
+                   "that was only "
+                   "read is none. Volumes are not looked at.",
+        .opts = LD_CMD_OPTS(diff_opts),
+        .run = run_diff,
+    },
+    {
+        .name = "container export",
+        .aliases = {"export"},
+        .operands = "CONTAINER",
+        .min_operands = 1,
+        .max_operands = 1,
+        .complete = "container",
+        .summary = "Write a container's whole root as a tar",
+        .details = "Without the content of volumes.",
+        .opts = LD_CMD_OPTS(export_opts),
+        .run = run_export,
+    },
+    {
+        .name = "container cp",
+        .aliases = {"cp"},
+        .operands = "CONTAINER:PATH|PATH|- PATH|CONTAINER:PATH|-",
+        .min_operands = 2,
+        .max_operands = 2,
+        .complete = "container-file",
+        .summary = "Copy files and trees into and out of a container",
+        .details =
+            "As cp -r: into a directory that is there under its own name, else under the name "
+            "given; a source "
+            "that ends in /. stands for what the directory holds. - is a tar: from standard input "
+            "into a directory of the container, or to standard output. Modes and times are kept. "
+            "The container's "
+            "volumes are seen; it need not be mounted.",
+        .opts = LD_CMD_OPTS(cp_opts),
+        .run = run_cp,
+    },
+    {
+        .name = "container cat",
+        .aliases = {"cat"},
+        .operands = "CONTAINER:PATH...",
+        .min_operands = 1,
+        .max_operands = LD_OPERANDS_MANY,
+        .complete = "container-file",
+        .summary = "Print files of a container",
+        .run = run_cat,
+    },
+    {
+        .name = "container files",
+        .aliases = {"files"},
+        .operands = "CONTAINER:PATH",
+        .min_operands = 1,
+        .max_operands = 1,
+        .complete = "container-file",
+        .summary = "List a directory of a container",
+        .opts = LD_CMD_OPTS(files_opts),
+        .run = run_files,
+    },
+    {
+        .name = "container rm-file",
+        .operands = "CONTAINER:PATH...",
+        .min_operands = 1,
+        .max_operands = LD_OPERANDS_MANY,
+        .complete = "container-file",
+        .summary = "Delete files of a container",
+        .details = "A symlink is deleted itself, never what it points to.",
+        .opts = LD_CMD_OPTS(rm_file_opts),
+        .run = run_rm_file,
+    },
+};
+
+const struct ld_cmd_group ld_cmds_files = {"container", NULL, cmds, LD_ARRAY_LEN(cmds)};

@@ -1,0 +1,386 @@
+/* layerctl image …: see layerctl(1). */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "client/api.h"
+#include "client/cmd.h"
+#include "client/list.h"
+#include "client/object.h"
+#include "client/out.h"
+#include "client/progress.h"
+#include "client/text.h"
+#include "daemon/base/err.h"
+#include "daemon/base/fdio.h"
+#include "daemon/base/mem.h"
+
+/* ls */
+
+static const struct ld_column image_columns[] = {
+    {"REFERENCE", .shrinks = true},
+    {"IMAGE ID"},
+    {"CREATED"},
+    {"SIZE", .right = true},
+    {"LAYERS", .right = true},
+    {"CONTAINERS", .right = true},
+    {"STATE"},
+};
+
+static void add_image_row(struct ld_table *t, const cJSON *image, const char *ref,
+                          const struct ld_row_ctx *ctx)
+{
+    ld_table_add(t, ref);
+    ld_cell_id(t, image, "id", ctx);
+    ld_cell_age(t, image, "created", ctx);
+    ld_cell_size(t, image, "size");
+    ld_cell_count(t, image, "layer_count");
+    ld_cell_count(t, image, "containers");
+    ld_cell_state(t, image);
+}
+
+/* One row per reference. */
+static void add_image(struct ld_table *t, const cJSON *image, const struct ld_row_ctx *ctx)
+{
+    const cJSON *refs = ld_json_get(image, "refs");
+    const cJSON *ref;
+
+    if (cJSON_GetArraySize(refs) == 0)
+        add_image_row(t, image, "<none>", ctx);
+    cJSON_ArrayForEach (ref, refs)
+        add_image_row(t, image, cJSON_GetStringValue(ref), ctx);
+}
+
+static const struct ld_opt list_opts[] = {LD_OPT_FILTER, LD_OPT_QUIET, LD_OPT_WHOLE, LD_OPT_FORMAT};
+
+static int run_ls(struct ld_cli *cli, struct ld_err *err)
+{
+    static const struct ld_list list = {image_columns, LD_ARRAY_LEN(image_columns), "id",
+                                        add_image};
+    autobuf struct ld_buf url = LD_URL_INIT;
+
+    ld_buf_adds(&url, "/v1/images");
+    ld_list_add_filters(cli, &url);
+    return ld_list_show(cli, ld_buf_str(&url), &list, err);
+}
+
+/* inspect */
+
+static const struct ld_opt show_opts[] = {LD_OPT_FORMAT};
+
+static int show_image(struct ld_cli *cli, const char *name, struct ld_err *err)
+{
+    return ld_object_show(cli, LD_KIND_IMAGE, name, false, err);
+}
+
+static int run_inspect(struct ld_cli *cli, struct ld_err *err)
+{
+    (void)err;
+    return ld_cli_each(cli, show_image);
+}
+
+/* history */
+
+static const struct ld_column history_columns[] = {
+    {"LAYER"},
+    {"CREATED"},
+    {"CREATED BY", .shrinks = true},
+    {"SIZE", .right = true},
+    {"COMMENT", .shrinks = true},
+};
+
+static void add_history(struct ld_table *t, const cJSON *step, const struct ld_row_ctx *ctx)
+{
+    ld_cell_id(t, step, "chain_id", ctx);
+    ld_cell_age(t, step, "created", ctx);
+    ld_cell_str(t, step, "created_by");
+    ld_cell_size(t, step, "size");
+    ld_cell_str(t, step, "comment");
+}
+
+static int run_history(struct ld_cli *cli, struct ld_err *err)
+{
+    static const struct ld_list list = {history_columns, LD_ARRAY_LEN(history_columns), "chain_id",
+                                        add_history};
+    autobuf struct ld_buf url = LD_URL_INIT;
+
+    if (ld_object_url(LD_KIND_IMAGE, ld_args_get(cli->args, 0), "history", &url, err) < 0)
+        return -1;
+    return ld_list_show(cli, ld_buf_str(&url), &list, err);
+}
+
+static const struct ld_opt history_opts[] = {LD_OPT_QUIET, LD_OPT_WHOLE, LD_OPT_FORMAT};
+
+/* tag */
+
+static int tag(struct ld_cli *cli, const char *image, const char *ref, struct ld_err *err)
+{
+    autobuf struct ld_buf url = LD_URL_INIT;
+    autojson cJSON *body = cJSON_CreateObject();
+
+    if (ld_object_url(LD_KIND_IMAGE, image, "tag", &url, err) < 0)
+        return -1;
+    (void)cJSON_AddStringToObject(body, "ref", ref);
+    return ld_api_json(cli, "POST", ld_buf_str(&url), body, NULL, err);
+}
+
+static int run_tag(struct ld_cli *cli, struct ld_err *err)
+{
+    for (size_t i = 1; i < ld_args_count(cli->args); i++) {
+        if (tag(cli, ld_args_get(cli->args, 0), ld_args_get(cli->args, i), err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* rm */
+
+static int remove_image(struct ld_cli *cli, const char *name, struct ld_err *err)
+{
+    autobuf struct ld_buf url = LD_URL_INIT;
+    autoreply struct ld_http_reply reply = LD_HTTP_REPLY_INIT;
+    autofree char *safe = ld_text_safe(name);
+
+    if (ld_object_url(LD_KIND_IMAGE, name, NULL, &url, err) < 0)
+        return -1;
+    if (ld_args_flag(cli->args, "force"))
+        ld_url_query(&url, "force", "1");
+    if (ld_api_send(cli, "DELETE", ld_buf_str(&url), NULL, &reply, err) < 0)
+        return -1;
+    (void)printf("%s: %s\n", safe, reply.status == 204 ? "removed" : "untagged");
+    return 0;
+}
+
+static int run_rm(struct ld_cli *cli, struct ld_err *err)
+{
+    (void)err;
+    return ld_cli_each(cli, remove_image);
+}
+
+static const struct ld_opt rm_opts[] = {
+    {"force", 'f', NULL, false, "with all its references, even when containers use it", NULL},
+};
+
+/* import */
+
+/* An archive on its way to the daemon. */
+struct upload {
+    int fd;
+    const char *name;
+    uint64_t done, size; /* size 0: not known */
+    struct ld_progress *progress;
+};
+
+static ssize_t read_upload(void *arg, void *data, size_t len)
+{
+    struct upload *upload = arg;
+    ssize_t got = ld_read_some(upload->fd, data, len);
+
+    if (got > 0) {
+        upload->done += (uint64_t)got;
+        ld_progress_set(upload->progress, upload->name, "send", upload->done, upload->size);
+    }
+    return got;
+}
+
+static int open_archive(const struct ld_cli *cli, const char *path, struct upload *upload,
+                        struct ld_http_call *call, struct ld_err *err)
+{
+    struct stat st;
+
+    if (strcmp(path, "-") == 0) {
+        if (isatty(STDIN_FILENO)) {
+            (void)ld_err_set(err, LD_E_INVALID, "no archive: standard input is a terminal");
+            return ld_err_hint(err, "layerctl load FILE, or … | layerctl load");
+        }
+        upload->name = "archive";
+        upload->fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
+    } else {
+        const char *slash = strrchr(path, '/');
+
+        upload->name = slash && slash[1] ? slash + 1 : path;
+        upload->fd = open(path, O_RDONLY | O_CLOEXEC);
+    }
+    if (upload->fd < 0 || fstat(upload->fd, &st) < 0)
+        return ld_err_sys(err, -errno, "open '%s'", path);
+    if (S_ISDIR(st.st_mode)) {
+        (void)ld_err_set(err, LD_E_INVALID, "'%s' is a directory, not an archive", path);
+        return ld_err_hint(err, "tar -C '%s' -c . | layerctl load", path);
+    }
+    if (S_ISREG(st.st_mode)) {
+        off_t at = lseek(upload->fd, 0, SEEK_CUR); /* standard input may have been read from */
+
+        upload->size = at >= 0 && at < st.st_size ? (uint64_t)(st.st_size - at) : 0;
+        call->has_size = true;
+        call->size = upload->size;
+    }
+    upload->progress =
+        ld_progress_new(STDERR_FILENO, cli->err_is_terminal && !ld_args_flag(cli->args, "quiet"));
+    call->read = read_upload;
+    call->read_arg = upload;
+    return 0;
+}
+
+static void print_imported(const struct ld_cli *cli, const cJSON *result)
+{
+    const cJSON *layers = ld_json_get(result, "layers");
+    uint64_t added = ld_json_u64(layers, "added");
+    const cJSON *image, *warning;
+
+    cJSON_ArrayForEach (image, ld_json_get(result, "images")) {
+        const cJSON *refs = ld_json_get(image, "refs");
+        const cJSON *ref;
+
+        if (ld_args_flag(cli->args, "quiet")) {
+            ld_out_line(ld_json_str(image, "id"));
+            continue;
+        }
+        if (cJSON_GetArraySize(refs) == 0)
+            (void)fputs("<none>", stdout);
+        cJSON_ArrayForEach (ref, refs) {
+            if (ref->prev->next)
+                (void)fputs(", ", stdout);
+            ld_out_styled(cli, LD_STYLE_HEAD, ref->valuestring ? ref->valuestring : "");
+        }
+        (void)printf("  %s  %s\n", ld_short_id(ld_json_str(image, "id")).text,
+                     ld_text_size(ld_json_u64(image, "size")).text);
+    }
+    if (!ld_args_flag(cli->args, "quiet"))
+        (void)printf("%s added (%s), %llu reused\n", ld_text_count(added, "layer", "layers").text,
+                     ld_text_size(ld_json_u64(result, "bytes_added")).text,
+                     (unsigned long long)ld_json_u64(layers, "reused"));
+    cJSON_ArrayForEach (warning, ld_json_get(result, "warnings")) {
+        autofree char *safe = ld_text_safe(warning->valuestring ? warning->valuestring : "");
+
+        (void)fprintf(stderr, "warning: %s\n", safe);
+    }
+}
+
+static int run_import(struct ld_cli *cli, struct ld_err *err)
+{
+    const char *operand = ld_args_get(cli->args, 0);
+    const char *input = ld_args_value(cli->args, "input");
+    const char *ref = ld_args_value(cli->args, "ref");
+    const char *type = ld_args_value(cli->args, "type");
+    autobuf struct ld_buf url = LD_URL_INIT;
+    autojson cJSON *result = NULL;
+    struct upload upload = {.fd = -EBADF};
+    struct ld_http_call call = {.method = "POST", .headers = {"Content-Type: application/x-tar"}};
+    int r;
+
+    if (operand && input)
+        return ld_err_set(err, LD_E_INVALID, "an archive is named twice: '%s' and '%s'", operand,
+                          input);
+    ld_buf_adds(&url, "/v1/images/import");
+    if (ref)
+        ld_url_query(&url, "ref", ref);
+    if (type)
+        ld_url_query(&url, "format", type);
+    call.target = ld_buf_str(&url);
+    r = open_archive(cli, operand ? operand : input ? input : "-", &upload, &call, err);
+    if (r == 0)
+        r = ld_api_long(cli, &call, upload.progress, &result, err);
+    ld_progress_free_p(&upload.progress);
+    ld_close(upload.fd);
+    if (r < 0)
+        return -1;
+    if (ld_cli_wants_json(cli))
+        ld_out_compact_json(result);
+    else
+        print_imported(cli, result);
+    return 0;
+}
+
+static const struct ld_opt import_opts[] = {
+    {"input", 'i', "FILE", false, "the archive, instead of the operand", "file"},
+    {"ref", 't', "REF", false, "name for the archive's only image", NULL},
+    {"type", 0, "auto|oci|docker|rootfs", false, "what the archive is (default: found out)",
+     "auto|oci|docker|rootfs"},
+    {"quiet", 'q', NULL, false, "no progress; print image ids only", NULL},
+    LD_OPT_FORMAT,
+};
+
+static const struct ld_cmd cmds[] = {
+    {
+        .name = "image ls",
+        .aliases = {"images", "image list"},
+        .operands = "",
+        .summary = "List images",
+        .details =
+            "One line per reference, newest image first. Filters: name=GLOB, label=KEY[=VALUE], "
+            "dangling=1 (without any reference), until=TIME or a duration such as 24h (imported "
+            "before).",
+        .opts = LD_CMD_OPTS(list_opts),
+        .run = run_ls,
+    },
+    {
+        .name = "image inspect",
+        .operands = "IMAGE...",
+        .min_operands = 1,
+        .max_operands = LD_OPERANDS_MANY,
+        .complete = "image",
+        .summary = "Show all about images",
+        .details = "Prints a JSON document per image.",
+        .opts = LD_CMD_OPTS(show_opts),
+        .run = run_inspect,
+    },
+    {
+        .name = "image history",
+        .aliases = {"history"},
+        .operands = "IMAGE",
+        .min_operands = 1,
+        .max_operands = 1,
+        .complete = "image",
+        .summary = "Show how an image was made, newest step first",
+        .opts = LD_CMD_OPTS(history_opts),
+        .run = run_history,
+    },
+    {
+        .name = "image import",
+        .aliases = {"load", "image load", "import"},
+        .operands = "[FILE]",
+        .max_operands = 1,
+        .complete = "file",
+        .summary = "Import images from an archive",
+        .details = "FILE is an OCI image layout as a tar, a Docker archive (docker save) or the "
+                   "tar of a root file "
+                   "system, plain or compressed with gzip, zstd, xz or bzip2; without FILE or with "
+                   "- it is read "
+                   "from standard input. Layers that are there already are reused. On a terminal "
+                   "progress is shown on "
+                   "standard error. A failed import leaves no image behind.",
+        .opts = LD_CMD_OPTS(import_opts),
+        .run = run_import,
+    },
+    {
+        .name = "image tag",
+        .aliases = {"tag"},
+        .operands = "IMAGE REF...",
+        .min_operands = 2,
+        .max_operands = LD_OPERANDS_MANY,
+        .complete = "image",
+        .summary = "Give an image more references",
+        .details = "A reference that another image has moves to this one.",
+        .run = run_tag,
+    },
+    {
+        .name = "image rm",
+        .aliases = {"rmi", "untag", "image untag"},
+        .operands = "IMAGE...",
+        .min_operands = 1,
+        .max_operands = LD_OPERANDS_MANY,
+        .complete = "image",
+        .summary = "Untag images, remove them with their last reference",
+        .details = "By reference: that reference is removed, and the image with its last one. By "
+                   "id: the image is "
+                   "removed if it has at most one reference and no container was made from it. "
+                   "With --force in any "
+                   "case; layers stay as long as containers use them.",
+        .opts = LD_CMD_OPTS(rm_opts),
+        .run = run_rm,
+    },
+};
+
+const struct ld_cmd_group ld_cmds_image = {"image", "Images and their references", cmds,
+                                           LD_ARRAY_LEN(cmds)};

@@ -1,0 +1,83 @@
+/* layerctl layer …: see layerctl(1). */
+#include "client/cmd.h"
+#include "client/http.h"
+#include "client/list.h"
+#include "client/object.h"
+#include "daemon/base/err.h"
+
+static const struct ld_column columns[] = {
+    {"CHAIN ID"},
+    {"PARENT"},
+    {"DEPTH", .right = true},
+    {"CREATED"},
+    {"SIZE", .right = true},
+    {"INODES", .right = true},
+    {"IMAGES", .right = true},
+    {"CONTAINERS", .right = true},
+    {"STATE"},
+};
+
+static void add_layer(struct ld_table *t, const cJSON *layer, const struct ld_row_ctx *ctx)
+{
+    ld_cell_id(t, layer, "chain_id", ctx);
+    ld_cell_id(t, layer, "parent", ctx);
+    ld_cell_count(t, layer, "depth");
+    ld_cell_age(t, layer, "created_at", ctx);
+    ld_cell_size(t, layer, "size");
+    ld_cell_count(t, layer, "inodes");
+    ld_cell_count(t, layer, "images");
+    ld_cell_count(t, layer, "containers");
+    ld_cell_state(t, layer);
+}
+
+static int run_ls(struct ld_cli *cli, struct ld_err *err)
+{
+    static const struct ld_list list = {columns, LD_ARRAY_LEN(columns), "chain_id", add_layer};
+    autobuf struct ld_buf url = LD_URL_INIT;
+
+    ld_buf_adds(&url, "/v1/layers");
+    ld_list_add_filters(cli, &url);
+    return ld_list_show(cli, ld_buf_str(&url), &list, err);
+}
+
+static int show_layer(struct ld_cli *cli, const char *name, struct ld_err *err)
+{
+    return ld_object_show(cli, LD_KIND_LAYER, name, false, err);
+}
+
+static int run_inspect(struct ld_cli *cli, struct ld_err *err)
+{
+    (void)err;
+    return ld_cli_each(cli, show_layer);
+}
+
+static const struct ld_opt list_opts[] = {LD_OPT_FILTER, LD_OPT_QUIET, LD_OPT_WHOLE, LD_OPT_FORMAT};
+static const struct ld_opt show_opts[] = {LD_OPT_FORMAT};
+
+static const struct ld_cmd cmds[] = {
+    {
+        .name = "layer ls",
+        .aliases = {"layers", "layer list"},
+        .operands = "",
+        .summary = "List committed layers",
+        .details = "Filters: state=ok|damaged, image=IMAGE (the layers of one), dangling=1 "
+                   "(nothing uses it).",
+        .opts = LD_CMD_OPTS(list_opts),
+        .run = run_ls,
+    },
+    {
+        .name = "layer inspect",
+        .operands = "CHAIN...",
+        .min_operands = 1,
+        .max_operands = LD_OPERANDS_MANY,
+        .complete = "layer",
+        .summary = "Show all about layers, and who uses them",
+        .details = "CHAIN is a chain ID or a unique beginning of its digits. Prints a JSON "
+                   "document per layer.",
+        .opts = LD_CMD_OPTS(show_opts),
+        .run = run_inspect,
+    },
+};
+
+const struct ld_cmd_group ld_cmds_layer = {"layer", "Committed layers: read-only and shared", cmds,
+                                           LD_ARRAY_LEN(cmds)};

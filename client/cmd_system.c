@@ -1,0 +1,362 @@
+/* layerctl system …: see layerctl(1). */
+#include <stdio.h>
+#include <string.h>
+
+#include "client/api.h"
+#include "client/cmd.h"
+#include "client/list.h"
+#include "client/out.h"
+#include "client/text.h"
+#include "daemon/base/err.h"
+#include "daemon/base/mem.h"
+
+static const struct ld_opt show_opts[] = {LD_OPT_FORMAT};
+
+/* GET target; with --format json it is printed and *ret stays NULL. */
+static int get(struct ld_cli *cli, const char *target, cJSON **ret, struct ld_err *err)
+{
+    autoreply struct ld_http_reply reply = LD_HTTP_REPLY_INIT;
+    autojson cJSON *doc = NULL;
+
+    if (ld_api_send(cli, "GET", target, NULL, &reply, err) < 0 ||
+        ld_api_parse(&reply, &doc, err) < 0)
+        return -1;
+    if (ld_cli_wants_json(cli))
+        ld_out_raw_json(ld_buf_str(&reply.body), reply.body.len);
+    else
+        *ret = ld_steal(&doc);
+    return 0;
+}
+
+/* version */
+
+static int run_version(struct ld_cli *cli, struct ld_err *err)
+{
+    autojson cJSON *api = NULL;
+    autojson cJSON *both = NULL;
+
+    if (ld_api_json(cli, "GET", "/v1", NULL, &api, err) < 0) {
+        if (!ld_cli_wants_json(cli))
+            (void)printf("layerctl  %s\n", LD_VERSION);
+        return -1;
+    }
+    if (ld_cli_wants_json(cli)) {
+        both = cJSON_CreateObject();
+        (void)cJSON_AddStringToObject(both, "client", LD_VERSION);
+        (void)cJSON_AddItemToObject(both, "server", ld_steal(&api));
+        ld_out_compact_json(both);
+        return 0;
+    }
+    (void)printf("layerctl  %s\nlayerd    ", LD_VERSION);
+    ld_out_styled(cli, LD_STYLE_PLAIN, ld_json_str(api, "version"));
+    (void)fputs("\napi       ", stdout);
+    ld_out_line(ld_json_str(api, "api"));
+    return 0;
+}
+
+/* info */
+
+static void print_pair(const struct ld_cli *cli, const char *label, const char *text)
+{
+    (void)printf("%-14s  ", label);
+    ld_out_styled(cli, LD_STYLE_PLAIN, text);
+    (void)putchar('\n');
+}
+
+static void print_driver(const struct ld_cli *cli, const cJSON *driver, size_t i)
+{
+    bool usable = ld_json_bool(driver, "usable");
+
+    (void)printf("%-14s  ", i ? "" : "drivers");
+    ld_out_styled(cli, usable ? LD_STYLE_GOOD : LD_STYLE_BAD, ld_json_str(driver, "name"));
+    if (ld_json_bool(driver, "default"))
+        (void)fputs(" (default)", stdout);
+    if (!usable) {
+        (void)fputs(" not usable: ", stdout);
+        ld_out_styled(cli, LD_STYLE_PLAIN, ld_json_str(driver, "reason"));
+    }
+    if (ld_json_has(driver, "hint")) {
+        (void)fputs("; ", stdout);
+        ld_out_styled(cli, LD_STYLE_CARE, ld_json_str(driver, "hint"));
+    }
+    (void)putchar('\n');
+}
+
+static void print_counts(const cJSON *counts)
+{
+    static const char *const names[] = {"images", "layers", "containers", "volumes"};
+    bool first = true;
+
+    (void)printf("%-14s  ", "objects");
+    for (size_t i = 0; i < LD_ARRAY_LEN(names); i++, first = false)
+        (void)printf("%s%s %llu", first ? "" : ", ", names[i],
+                     (unsigned long long)ld_json_u64(counts, names[i]));
+    (void)printf("; mounted %llu, jobs running %llu\n",
+                 (unsigned long long)ld_json_u64(counts, "mounted"),
+                 (unsigned long long)ld_json_u64(counts, "jobs_running"));
+}
+
+static int run_info(struct ld_cli *cli, struct ld_err *err)
+{
+    autojson cJSON *info = NULL;
+    autofree char *storage = NULL;
+    const cJSON *disk, *paths, *item;
+    size_t i = 0;
+
+    if (get(cli, "/v1/info", &info, err) < 0)
+        return -1;
+    if (!info)
+        return 0;
+    disk = ld_json_get(info, "storage");
+    paths = ld_json_get(info, "paths");
+    storage = ld_asprintf("%s, %s free of %s", ld_json_str(disk, "filesystem"),
+                          ld_text_size(ld_json_u64(disk, "available")).text,
+                          ld_text_size(ld_json_u64(disk, "size")).text);
+    print_pair(cli, "layerd", ld_json_str(info, "version"));
+    print_pair(cli, "started", ld_json_str(info, "started_at"));
+    print_pair(cli, "kernel", ld_json_str(info, "kernel"));
+    print_pair(cli, "architecture", ld_json_str(info, "architecture"));
+    cJSON_ArrayForEach (item, ld_json_get(info, "drivers"))
+        print_driver(cli, item, i++);
+    print_counts(ld_json_get(info, "counts"));
+    print_pair(cli, "storage", storage);
+    print_pair(cli, "data root", ld_json_str(paths, "data_root"));
+    print_pair(cli, "mounts", ld_json_str(paths, "mounts"));
+    if (ld_json_has(paths, "socket"))
+        print_pair(cli, "socket", ld_json_str(paths, "socket"));
+    cJSON_ArrayForEach (item, ld_json_get(info, "warnings")) {
+        (void)printf("%-14s  ", "warning");
+        ld_out_styled(cli, LD_STYLE_CARE, item->valuestring ? item->valuestring : "");
+        (void)putchar('\n');
+    }
+    return 0;
+}
+
+/* df */
+
+static const struct ld_column df_columns[] = {
+    {"TYPE"},
+    {"COUNT", .right = true},
+    {"SIZE", .right = true},
+    {"INODES", .right = true},
+};
+
+static void add_usage(struct ld_table *t, const char *label, const cJSON *usage)
+{
+    ld_table_add(t, label);
+    if (ld_json_has(usage, "count"))
+        ld_cell_count(t, usage, "count");
+    else
+        ld_table_add(t, "");
+    ld_cell_size(t, usage, "bytes");
+    if (ld_json_has(usage, "inodes"))
+        ld_cell_count(t, usage, "inodes");
+    else
+        ld_table_add(t, "");
+}
+
+static void add_share(struct ld_table *t, const char *label, const cJSON *layers, const char *name)
+{
+    ld_table_add_styled(t, label, LD_STYLE_FAINT);
+    ld_table_add(t, "");
+    ld_cell_size(t, layers, name);
+    ld_table_add(t, "");
+}
+
+static const struct ld_column df_image_columns[] = {
+    {"REFERENCE", .shrinks = true}, {"IMAGE ID"},
+    {"SIZE", .right = true},        {"SHARED", .right = true},
+    {"UNIQUE", .right = true},      {"CONTAINERS", .right = true},
+};
+
+static void print_df_images(const struct ld_cli *cli, const cJSON *images)
+{
+    autotable struct ld_table *t = ld_table_new(df_image_columns, LD_ARRAY_LEN(df_image_columns));
+    const cJSON *image;
+
+    cJSON_ArrayForEach (image, images) {
+        const cJSON *ref = cJSON_GetArrayItem(ld_json_get(image, "refs"), 0);
+
+        ld_table_add(t, ref && ref->valuestring ? ref->valuestring : "<none>");
+        ld_table_add(t, ld_short_id(ld_json_str(image, "id")).text);
+        ld_cell_size(t, image, "size");
+        ld_cell_size(t, image, "shared");
+        ld_cell_size(t, image, "unique");
+        ld_cell_count(t, image, "containers");
+    }
+    (void)putchar('\n');
+    ld_out_table(cli, t, false);
+}
+
+static int run_df(struct ld_cli *cli, struct ld_err *err)
+{
+    static const struct {
+        const char *label, *name;
+    } rows[] = {
+        {"writable layers", "writable_layers"},
+        {"volumes", "volumes"},
+        {"trash", "trash"},
+        {"quarantine", "quarantine"},
+        {"staging", "staging"},
+        {"other", "other"},
+        {"total", "total"},
+    };
+    autotable struct ld_table *t = ld_table_new(df_columns, LD_ARRAY_LEN(df_columns));
+    autojson cJSON *df = NULL;
+    const cJSON *layers;
+
+    if (get(cli, "/v1/df", &df, err) < 0)
+        return -1;
+    if (!df)
+        return 0;
+    layers = ld_json_get(df, "layers");
+    add_usage(t, "layers", layers);
+    add_share(t, "  of several images", layers, "shared");
+    add_share(t, "  of one image", layers, "unique");
+    add_share(t, "  of none", layers, "unused");
+    for (size_t i = 0; i < LD_ARRAY_LEN(rows); i++)
+        add_usage(t, rows[i].label, ld_json_get(df, rows[i].name));
+    ld_out_table(cli, t, true);
+    if (ld_args_flag(cli->args, "images"))
+        print_df_images(cli, ld_json_get(df, "images"));
+    return 0;
+}
+
+static const struct ld_opt df_opts[] = {
+    {"images", 'i', NULL, false, "each image, too: what it shares and what is its own", NULL},
+    LD_OPT_FORMAT,
+};
+
+/* events */
+
+static void print_attributes(const cJSON *attributes)
+{
+    const cJSON *item;
+
+    cJSON_ArrayForEach (item, attributes) {
+        autofree char *key = ld_text_safe(item->string);
+        autofree char *value = ld_text_safe(item->valuestring ? item->valuestring : "");
+
+        (void)printf("  %s=%s", key, value);
+    }
+}
+
+/* 2026-11-25T10:15:30Z  container.created  web (8f2b6c0d4e9a)  image=debian:12 */
+static void print_event(const struct ld_cli *cli, const cJSON *event)
+{
+    const cJSON *object = ld_json_get(event, "object");
+    struct ld_short_id id = ld_short_id(ld_json_str(object, "id"));
+    autofree char *type = ld_text_safe(ld_json_str(event, "type"));
+    autofree char *safe_id = ld_text_safe(id.text);
+
+    (void)printf("%6llu  ", (unsigned long long)ld_json_u64(event, "id"));
+    ld_out_styled(cli, LD_STYLE_FAINT, ld_json_str(event, "time"));
+    (void)printf("  %-19s  ", type);
+    if (ld_json_has(object, "name")) {
+        ld_out_styled(cli, LD_STYLE_HEAD, ld_json_str(object, "name"));
+        (void)printf(" (%s)", safe_id);
+    } else {
+        (void)fputs(safe_id, stdout);
+    }
+    print_attributes(ld_json_get(event, "attributes"));
+    (void)putchar('\n');
+}
+
+static int on_event(void *arg, const char *line, size_t len, struct ld_err *err)
+{
+    struct ld_cli *cli = arg;
+    autojson cJSON *event = cJSON_ParseWithLength(line, len);
+    const cJSON *gap = ld_json_get(event, "gap");
+
+    if (!event)
+        return ld_err_set(err, LD_E_IO, "an event is not valid JSON");
+    if (ld_cli_wants_json(cli))
+        ld_out_raw_json(line, len);
+    else if (gap)
+        (void)printf("(events %llu to %llu are no longer kept)\n",
+                     (unsigned long long)ld_json_u64(gap, "from"),
+                     (unsigned long long)ld_json_u64(gap, "to"));
+    else
+        print_event(cli, event);
+    (void)fflush(stdout); /* whoever follows wants each event now; main looks for errors */
+    return ferror(stdout) ? ld_err_set(err, LD_E_IO, "cannot write to standard output") : 0;
+}
+
+static int run_events(struct ld_cli *cli, struct ld_err *err)
+{
+    autobuf struct ld_buf url = LD_URL_INIT;
+    autoreply struct ld_http_reply reply = LD_HTTP_REPLY_INIT;
+    struct ld_lines lines = LD_LINES_INIT(on_event, cli);
+    struct ld_http_call call = {.method = "GET", .write = ld_lines_feed, .write_arg = &lines};
+    const char *after = ld_args_value(cli->args, "after");
+    const char *limit = ld_args_value(cli->args, "limit");
+    struct ld_http *http;
+    int r;
+
+    ld_buf_adds(&url, "/v1/events");
+    if (ld_args_flag(cli->args, "follow"))
+        ld_url_query(&url, "follow", "1");
+    if (after)
+        ld_url_query(&url, "after", after);
+    if (limit)
+        ld_url_query(&url, "limit", limit);
+    ld_list_add_filters(cli, &url);
+    call.target = ld_buf_str(&url);
+    if (ld_cli_http(cli, &http, err) < 0)
+        return -1;
+    r = ld_http_run(http, &call, &reply, err);
+    if (r == 0 && lines.pending.len > 0)
+        r = on_event(cli, ld_buf_str(&lines.pending), lines.pending.len, err);
+    ld_lines_done(&lines);
+    return r;
+}
+
+static const struct ld_opt events_opts[] = {
+    {"follow", 'F', NULL, false, "go on with new ones as they happen", NULL},
+    {"after", 0, "ID|latest", false, "only those after this one", NULL},
+    {"limit", 0, "N", false, "end after this many", NULL},
+    LD_OPT_FILTER,
+    LD_OPT_FORMAT,
+};
+
+static const struct ld_cmd cmds[] = {
+    {
+        .name = "system info",
+        .aliases = {"info"},
+        .operands = "",
+        .summary = "Show what the daemon is, can do and holds",
+        .opts = LD_CMD_OPTS(show_opts),
+        .run = run_info,
+    },
+    {
+        .name = "system df",
+        .aliases = {"df"},
+        .operands = "",
+        .summary = "Show where the bytes are",
+        .opts = LD_CMD_OPTS(df_opts),
+        .run = run_df,
+    },
+    {
+        .name = "system events",
+        .aliases = {"events"},
+        .operands = "",
+        .summary = "Show what happened, one event per line",
+        .details = "The first column is the event's id: with --after ID nothing is missed. "
+                   "Filters: type=GLOB, "
+                   "kind=container|image|volume|layer, id=ID, name=GLOB. With --format json each "
+                   "line is one document.",
+        .opts = LD_CMD_OPTS(events_opts),
+        .run = run_events,
+    },
+    {
+        .name = "system version",
+        .aliases = {"version"},
+        .operands = "",
+        .summary = "Show the versions of client and daemon",
+        .opts = LD_CMD_OPTS(show_opts),
+        .run = run_version,
+    },
+};
+
+const struct ld_cmd_group ld_cmds_system = {"system", "The daemon itself", cmds,
+                                            LD_ARRAY_LEN(cmds)};

@@ -1,0 +1,161 @@
+/* layerctl volume …: see layerctl(1). */
+#include <stdio.h>
+#include <string.h>
+
+#include "client/api.h"
+#include "client/cmd.h"
+#include "client/labels.h"
+#include "client/list.h"
+#include "client/object.h"
+#include "client/out.h"
+#include "client/text.h"
+#include "daemon/base/err.h"
+#include "daemon/base/mem.h"
+
+static const struct ld_column columns[] = {
+    {"NAME", .shrinks = true},    {"VOLUME ID"}, {"CREATED"}, {"ANONYMOUS"},
+    {"USED BY", .shrinks = true}, {"STATE"},
+};
+
+static void add_volume(struct ld_table *t, const cJSON *volume, const struct ld_row_ctx *ctx)
+{
+    autobuf struct ld_buf users = LD_BUF_INIT(1 << 20);
+    const cJSON *user;
+
+    ld_cell_str(t, volume, "name");
+    ld_cell_id(t, volume, "id", ctx);
+    ld_cell_age(t, volume, "created_at", ctx);
+    ld_table_add(t, ld_json_bool(volume, "anonymous") ? "yes" : "no");
+    cJSON_ArrayForEach (user, ld_json_get(volume, "users"))
+        ld_buf_addf(&users, "%s%s", users.len ? ", " : "", ld_json_str(user, "name"));
+    ld_table_add(t, ld_buf_str(&users));
+    ld_cell_state(t, volume);
+}
+
+static int run_ls(struct ld_cli *cli, struct ld_err *err)
+{
+    static const struct ld_list list = {columns, LD_ARRAY_LEN(columns), "name", add_volume};
+    autobuf struct ld_buf url = LD_URL_INIT;
+
+    ld_buf_adds(&url, "/v1/volumes");
+    ld_list_add_filters(cli, &url);
+    return ld_list_show(cli, ld_buf_str(&url), &list, err);
+}
+
+static const struct ld_opt list_opts[] = {LD_OPT_FILTER, LD_OPT_QUIET, LD_OPT_WHOLE, LD_OPT_FORMAT};
+
+static int run_create(struct ld_cli *cli, struct ld_err *err)
+{
+    const char *name = ld_args_get(cli->args, 0);
+    autobuf struct ld_buf url = LD_URL_INIT;
+    autojson cJSON *body = cJSON_CreateObject();
+    autojson cJSON *volume = NULL;
+    bool ensure = ld_args_flag(cli->args, "ensure");
+
+    if (ensure && !name)
+        return ld_err_set(err, LD_E_INVALID, "--ensure needs the volume's name");
+    if (ld_labels_from_args(cli->args, body, err) < 0)
+        return -1;
+    if (ensure && ld_object_url(LD_KIND_VOLUME, name, NULL, &url, err) < 0)
+        return -1;
+    if (!ensure) {
+        ld_buf_adds(&url, "/v1/volumes");
+        if (name)
+            (void)cJSON_AddStringToObject(body, "name", name);
+    }
+    if (ld_api_json(cli, ensure ? "PUT" : "POST", ld_buf_str(&url), body, &volume, err) < 0)
+        return -1;
+    if (ld_cli_wants_json(cli))
+        ld_out_compact_json(volume);
+    else
+        ld_out_line(ld_json_str(volume, "name"));
+    return 0;
+}
+
+static const struct ld_opt create_opts[] = {
+    LD_OPT_LABEL,
+    {"ensure", 0, NULL, false, "fine when it is there already, with the same labels", NULL},
+    LD_OPT_FORMAT,
+};
+
+static int show_volume(struct ld_cli *cli, const char *name, struct ld_err *err)
+{
+    return ld_object_show(cli, LD_KIND_VOLUME, name, ld_args_flag(cli->args, "size"), err);
+}
+
+static int run_inspect(struct ld_cli *cli, struct ld_err *err)
+{
+    (void)err;
+    return ld_cli_each(cli, show_volume);
+}
+
+static const struct ld_opt show_opts[] = {
+    {"size", 's', NULL, false, "count what it holds", NULL},
+    LD_OPT_FORMAT,
+};
+
+static int remove_volume(struct ld_cli *cli, const char *name, struct ld_err *err)
+{
+    autobuf struct ld_buf url = LD_URL_INIT;
+
+    if (ld_object_url(LD_KIND_VOLUME, name, NULL, &url, err) < 0 ||
+        ld_api_json(cli, "DELETE", ld_buf_str(&url), NULL, NULL, err) < 0)
+        return -1;
+    ld_out_line(name);
+    return 0;
+}
+
+static int run_rm(struct ld_cli *cli, struct ld_err *err)
+{
+    (void)err;
+    return ld_cli_each(cli, remove_volume);
+}
+
+static const struct ld_cmd cmds[] = {
+    {
+        .name = "volume ls",
+        .aliases = {"volumes", "volume list"},
+        .operands = "",
+        .summary = "List volumes",
+        .details = "Filters: name=GLOB, label=KEY[=VALUE], anonymous=1 or 0, dangling=1 (no "
+                   "container uses "
+                   "it), until=TIME or a duration such as 24h (created before).",
+        .opts = LD_CMD_OPTS(list_opts),
+        .run = run_ls,
+    },
+    {
+        .name = "volume create",
+        .operands = "[NAME]",
+        .max_operands = 1,
+        .summary = "Create a volume and print its name",
+        .details = "Without NAME the volume is anonymous. A volume that a container names is "
+                   "created by that, too.",
+        .opts = LD_CMD_OPTS(create_opts),
+        .run = run_create,
+    },
+    {
+        .name = "volume inspect",
+        .operands = "VOLUME...",
+        .min_operands = 1,
+        .max_operands = LD_OPERANDS_MANY,
+        .complete = "volume",
+        .summary = "Show all about volumes",
+        .details = "Prints a JSON document per volume.",
+        .opts = LD_CMD_OPTS(show_opts),
+        .run = run_inspect,
+    },
+    {
+        .name = "volume rm",
+        .operands = "VOLUME...",
+        .min_operands = 1,
+        .max_operands = LD_OPERANDS_MANY,
+        .complete = "volume",
+        .summary = "Remove volumes and their data",
+        .details =
+            "Refused, with exit status 4, for a volume that a container has among its mounts.",
+        .run = run_rm,
+    },
+};
+
+const struct ld_cmd_group ld_cmds_volume = {"volume", "Directories that outlive containers", cmds,
+                                            LD_ARRAY_LEN(cmds)};

@@ -1,0 +1,48 @@
+/* `layerctl cp`: files and trees between this machine and a container. Blocking; one thread. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "client/cli.h"
+
+/* "CONTAINER:PATH" taken apart; what holds a slash before its colon, or no colon, is a path of this
+ * machine. */
+struct ld_place {
+    char *container; /* NULL: this machine */
+    char *path;      /* absolute inside a container; "-" alone is standard input or output */
+};
+
+void ld_place_parse(const char *text, struct ld_place *ret);
+void ld_place_done(struct ld_place *place);
+/* The last component of a path without trailing slashes and "/." ("/" for the root); malloc'd. */
+char *ld_place_name(const char *path);
+/* Does the path end in "/." (what a directory holds, not the directory)? */
+bool ld_place_is_content(const char *path);
+
+#define autoplace LD_AUTO(ld_place_done)
+
+struct ld_copy {
+    const struct ld_place *from, *to;
+    bool owners; /* keep uid and gid */
+    bool follow; /* a symlink named as the source is followed */
+    bool quiet;
+};
+int ld_copy_run(struct ld_cli *cli, const struct ld_copy *copy, struct ld_err *err) ld_must_check;
+
+/* Attributes of a file in a container. */
+struct ld_file_info {
+    char type[16]; /* "file", "directory", "symlink", … */
+    unsigned mode;
+    uint32_t uid, gid;
+    uint64_t size;
+    int64_t mtime_sec;
+    uint32_t mtime_nsec;
+};
+/* HEAD …/files: a missing file is LD_E_NOT_FOUND, naming it. */
+int ld_file_stat(struct ld_cli *cli, const struct ld_place *place, struct ld_file_info *ret,
+                 struct ld_err *err) ld_must_check;
+
+struct ld_buf;
+/* Appends the URL of a file's resource. */
+int ld_file_url(const struct ld_place *place, struct ld_buf *url, struct ld_err *err) ld_must_check;
