@@ -54,7 +54,7 @@ LD_API_TEST(containers, are_created_with_all_they_were_given)
                 "'read_only':false,'config':{'cmd':['sh','-c','true'],'env':['A=1'],'user':'7:8',"
                 "'working_dir':'/etc','entrypoint':[],'stop_signal':'SIGINT'}}",
                 "/v1/containers");
-    (void)snprintf(id.s, sizeof(id.s), "/v1/containers/%s", ld_str(json, "id"));
+    id = ld_textf("/v1/containers/%s", ld_str(json, "id"));
     cr_expect_str_eq(ld_client_header(c, "Location"), id.s);
     cr_expect_str_eq(ld_client_header(c, "ETag"), "\"1\"");
     cr_expect_str_eq(ld_str(json, "state"), "created");
@@ -77,7 +77,7 @@ LD_API_TEST(containers, may_have_no_name)
     ld_have_base(c);
     json = ld_want(c, 201, "POST", "{'image':'base'}", "/v1/containers");
     cr_expect(ld_is_null(json, "name"));
-    (void)snprintf(id.s, sizeof(id.s), "%s", ld_str(json, "id"));
+    id = ld_textf("%s", ld_str(json, "id"));
     json = ld_want(c, 200, "GET", NULL, "/v1/containers/%.12s", id.s);
     cr_expect_str_eq(ld_str(json, "id"), id.s);
     (void)ld_want(c, 201, "POST", "{'image':'base'}", "/v1/containers");
@@ -110,6 +110,8 @@ LD_API_TEST(containers, are_refused_with_the_right_code)
         {"invalid", "{'image':'base','mounts':[{'type':'volume','target':'/t','size':5}]}"},
         {"invalid", "{'image':'base','mounts':[{'type':'tmpfs','target':'/t'},"
                     "{'type':'tmpfs','target':'/t/'}]}"},
+        {"not_found",
+         "{'image':'base','mounts':[{'type':'bind','target':'/t','source':'/no/such'}]}"},
         {"not_found", "{'image':'nothing:here'}"},
         {"not_found", "{'image':'sha256:"
                       "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}"},
@@ -161,13 +163,13 @@ LD_API_TEST(containers, are_put_idempotently)
 
     ld_have_base(c);
     json = ld_want(c, 201, "PUT", body, "/v1/containers/web");
-    (void)snprintf(id.s, sizeof(id.s), "%s", ld_str(json, "id"));
+    id = ld_textf("%s", ld_str(json, "id"));
     cr_expect_str_eq(ld_str(json, "name"), "web");
     json = ld_want(c, 200, "PUT", body, "/v1/containers/web");
     cr_expect_str_eq(ld_str(json, "id"), id.s);
     json = ld_want(c, 200, "PUT", same, "/v1/containers/web");
     cr_expect_str_eq(ld_str(json, "id"), id.s);
-    (void)ld_want_error(c, "conflict", "PUT", "{'image':'base','read_only':true}",
+    (void)ld_want_error(c, "exists", "PUT", "{'image':'base','read_only':true}",
                         "/v1/containers/web");
     (void)ld_want_error(c, "invalid", "PUT", "{'image':'base','name':'other'}",
                         "/v1/containers/web");
@@ -595,7 +597,7 @@ LD_API_TEST(containers, answer_conflict_on_every_route_for_an_ambiguous_prefix)
         cJSON *json =
             ld_want(c, 201, "POST", "{'image':'base','ephemeral':true}", "/v1/containers");
 
-        (void)snprintf(ids[n].s, sizeof(ids[n].s), "%s", ld_str(json, "id"));
+        ids[n] = ld_textf("%s", ld_str(json, "id"));
         for (int i = 0; i < n && !prefix[0]; i++) {
             if (strncmp(ids[i].s, ids[n].s, 4) == 0)
                 (void)snprintf(prefix, sizeof(prefix), "%.4s", ids[n].s);

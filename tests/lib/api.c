@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -21,12 +22,16 @@ void ld_api_finish(struct ld_daemon *d)
     ld_daemon_end(d);
 }
 
-static struct ld_text text_of(const char *s)
+struct ld_text ld_textf(const char *fmt, ...)
 {
     struct ld_text t;
+    va_list ap;
+    int n;
 
-    cr_assert_lt(strlen(s), sizeof(t.s));
-    memcpy(t.s, s, strlen(s) + 1);
+    va_start(ap, fmt);
+    n = vsnprintf(t.s, sizeof(t.s), fmt, ap);
+    va_end(ap);
+    cr_assert(n >= 0 && (size_t)n < sizeof(t.s), "%s is too long", fmt);
     return t;
 }
 
@@ -52,13 +57,13 @@ struct ld_text ld_create(struct ld_client *c, const char *name, const char *imag
     autofree char *body = ld_asprintf("{'name':'%s','image':'%s'%s%s}", name, image,
                                       members ? "," : "", members ? members : "");
 
-    return text_of(ld_str(ld_want(c, 201, "POST", body, "/v1/containers"), "id"));
+    return ld_textf("%s", ld_str(ld_want(c, 201, "POST", body, "/v1/containers"), "id"));
 }
 
 struct ld_text ld_mount(struct ld_client *c, const char *name)
 {
-    return text_of(
-        ld_str(ld_want(c, 200, "POST", NULL, "/v1/containers/%s/mount", name), "mountpoint"));
+    return ld_textf(
+        "%s", ld_str(ld_want(c, 200, "POST", NULL, "/v1/containers/%s/mount", name), "mountpoint"));
 }
 
 void ld_unmount(struct ld_client *c, const char *name)

@@ -28,6 +28,7 @@ void ld_api_finish(struct ld_daemon *d);
 struct ld_text {
     char s[256];
 };
+struct ld_text ld_textf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 void ld_have_base(struct ld_client *c); /* imports base:latest; ld_have_app: app:latest */
 void ld_have_app(struct ld_client *c);
