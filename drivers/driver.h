@@ -80,9 +80,10 @@ struct ld_driver {
     int (*create)(const struct ld_driver_env *env, struct ld_writable *w, const bool *cancel,
                   struct ld_err *err);
 
-    /* Mounts the writable layer at stage/SID (an existing empty directory; made by the caller).
-     * Code busy: it is held by a mount somewhere. A mount that came up read-only unasked is an
-     * error. */
+    /* Mounts the writable layer at stage/SID, an existing empty directory made by the caller. A
+     * mount that came up read-only unasked is an error. The caller has made sure (in_use, once it
+     * was ever mounted) that nobody holds the layer: the kernel does not refuse a second mount, and
+     * two of them corrupt it. Leaves the thread's working directory alone. */
     int (*mount)(const struct ld_driver_env *env, const struct ld_writable *w, unsigned flags,
                  struct ld_err *err);
 
@@ -93,7 +94,9 @@ struct ld_driver {
 
     /* Each change against the chain, exactly: type, mode, owner, rdev, target, xattrs, mtime, size
      * and content decide. Component by component in byte order, a directory before what is in it.
-     */
+     * An entry replaced by one of another type is modified. Only the topmost of what was deleted is
+     * told, and nothing of what was in a directory that a file replaces. May run while the layer is
+     * mounted. */
     int (*changes)(const struct ld_driver_env *env, const struct ld_writable *w, ld_change_fn sink,
                    void *arg, struct ld_err *err);
 

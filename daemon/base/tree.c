@@ -170,8 +170,6 @@ static int root_parts(const struct ld_layers *layers, struct parts *ret, struct 
 {
     struct part *item;
 
-    if (layers->n == 0)
-        return -ENOENT;
     ld_grow(&ret->item, &ret->cap, layers->n, sizeof(*ret->item));
     item = ret->item;
     for (size_t i = 0; i < layers->n; i++) {
@@ -449,12 +447,15 @@ static int set_path(struct ld_tree *t, const char *name)
 static int start(struct ld_tree *t, struct ld_node *ret)
 {
     LD_AUTO(parts_done) struct parts parts = {.n = 0};
-    int r = root_parts(t->layers, &parts, ret);
+    int r;
 
+    t->is_started = true;
+    if (t->layers->n == 0)
+        return 0;
+    r = root_parts(t->layers, &parts, ret);
     if (r < 0)
         return r;
     (void)push(t, ret, &parts);
-    t->is_started = true;
     return 1;
 }
 
@@ -655,9 +656,9 @@ static int look_down(const struct ld_layers *layers, char *text, struct ld_found
     LD_AUTO(parts_done) struct parts in = {.n = 0};
     struct ld_node root;
     size_t depth = 0;
-    int r = root_parts(layers, &in, &root);
+    int r = layers->n ? root_parts(layers, &in, &root) : 0;
 
-    if (r < 0)
+    if (r < 0 || layers->n == 0)
         return r;
     if (strcmp(text, "/") == 0) {
         ret->node = root;

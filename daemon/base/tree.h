@@ -25,7 +25,8 @@
  * volume. */
 enum ld_form { LD_FORM_LAYER, LD_FORM_PLAIN };
 
-/* A chain of open root directories, topmost first. Borrowed; must outlive what is opened on it. */
+/* A chain of open root directories (O_PATH will do), topmost first; of none, the tree is empty.
+ * Borrowed; must outlive what is opened on it. */
 struct ld_layers {
     const int *root;
     size_t n;
