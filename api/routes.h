@@ -11,3 +11,8 @@ struct ld_api *ld_api_new(struct ld_core *core, struct ld_router *router);
 /* The stop begins: followers of events end. */
 void ld_api_stop(struct ld_api *api);
 void ld_api_free(struct ld_api *api); /* NULL is fine */
+struct ld_core *ld_api_core(const struct ld_api *api);
+
+/* One table per resource, in the file of that name. */
+void ld_routes_containers(struct ld_router *router);
+void ld_routes_volumes(struct ld_router *router);

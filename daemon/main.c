@@ -47,7 +47,7 @@ struct daemon {
     struct ld_timer *watchdog, *impatient;
     int listen_fd, read_fd;
     char *own_socket, *own_read_socket; /* to be removed at the end */
-    bool is_stopping, is_server_drained, are_ops_draining, are_ops_drained;
+    bool is_stopping, is_server_drained, are_ops_draining, are_ops_drained, are_lanes_draining;
 };
 
 static int fail(const struct ld_err *err)
@@ -161,8 +161,10 @@ static void on_lanes_drained(void *arg)
 
 static void drain_lanes_if_ready(struct daemon *d)
 {
-    if (d->is_server_drained && d->are_ops_drained)
-        ld_lanes_drain(d->lanes, on_lanes_drained, d);
+    if (!d->is_server_drained || !d->are_ops_drained || d->are_lanes_draining)
+        return;
+    d->are_lanes_draining = true;
+    ld_lanes_drain(d->lanes, on_lanes_drained, d);
 }
 
 static void on_ops_drained(void *arg)

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "daemon/base/buf.h"
@@ -176,8 +177,28 @@ static int record_seeds(struct ld_core *core, const struct ld_write *w,
     return 0;
 }
 
+/* A mounted container is taken as it is, unless it was asked for otherwise. */
+static int check_mounted(struct ld_core *core, const struct ld_rootfs *fs, enum ld_mount_how how,
+                         struct ld_err *err)
+{
+    autoclose int place = ld_mounts_open_place(core->mounts, fs->id);
+    struct statvfs sv;
+    bool is_read_only;
+
+    if (how == LD_AS_CREATED)
+        return 0;
+    if (place < 0 || fstatvfs(place, &sv) < 0)
+        return ld_err_sys(err, place < 0 ? place : -errno, "look at the mount");
+    is_read_only = sv.f_flag & ST_RDONLY;
+    if (is_read_only == fs->read_only)
+        return 0;
+    (void)ld_err_set(err, LD_E_CONFLICT, "it is mounted %s",
+                     is_read_only ? "read-only" : "writable");
+    return ld_err_hint(err, "unmount it first");
+}
+
 static int attach(struct ld_core *core, const struct ld_write *w, const struct ld_container *c,
-                  bool read_only, struct ld_err *err)
+                  enum ld_mount_how how, struct ld_err *err)
 {
     struct ld_loaded_rootfs rootfs;
     bool was = false;
@@ -185,11 +206,12 @@ static int attach(struct ld_core *core, const struct ld_write *w, const struct l
 
     if (ld_rootfs_load(core, c, true, &rootfs, err) < 0)
         return -1;
-    rootfs.fs.read_only |= read_only;
+    rootfs.fs.read_only |= how == LD_READ_ONLY;
     /* Recorded before the mount: whatever happens to us, the next one is probed for. */
     if ((c->ever_mounted || ld_store_container_set_ever_mounted(core->store, c->id, err) == 0) &&
         ld_mounts_attach(core->mounts, &rootfs.fs, &was, err) == 0)
-        rc = record_seeds(core, w, c, &rootfs, err);
+        rc = was ? check_mounted(core, &rootfs.fs, how, err)
+                 : record_seeds(core, w, c, &rootfs, err);
     if (rc == 0 && !was)
         post_event(core, w, "container.mount", c);
     ld_rootfs_done(&rootfs);
@@ -197,13 +219,13 @@ static int attach(struct ld_core *core, const struct ld_write *w, const struct l
 }
 
 int ld_container_mount(struct ld_core *core, const struct ld_write *w, const char *id,
-                       bool read_only, struct ld_container_state *ret, struct ld_err *err)
+                       enum ld_mount_how how, struct ld_container_state *ret, struct ld_err *err)
 {
     struct ld_container c LD_AUTO(ld_container_done) = {.id = NULL};
 
     if (ld_store_container_get(core->store, id, &c, err) < 0)
         return -1;
-    if (attach(core, w, &c, read_only, err) < 0)
+    if (attach(core, w, &c, how, err) < 0)
         return ld_err_prefix(err, "container '%s'", c.name ? c.name : c.id);
     return state_by_id(core, id, ret, err);
 }

@@ -68,9 +68,15 @@ int ld_container_patch(struct ld_core *core, const struct ld_write *w, const cha
                        const struct ld_container_patch *patch, struct ld_container_state *ret,
                        struct ld_err *err);
 
-/* Success also when it is mounted. read_only: this mount only. Codes: those of ld_mounts_attach. */
+/* Success also when it is mounted, but conflict when that mount is not as `how` wants it. Other
+ * codes: those of ld_mounts_attach. */
+enum ld_mount_how {
+    LD_AS_CREATED,
+    LD_READ_ONLY,
+    LD_READ_WRITE /* unless it was created read-only */
+};
 int ld_container_mount(struct ld_core *core, const struct ld_write *w, const char *id,
-                       bool read_only, struct ld_container_state *ret, struct ld_err *err);
+                       enum ld_mount_how how, struct ld_container_state *ret, struct ld_err *err);
 
 struct ld_unmounted {
     struct ld_container_state state; /* as it was last, when auto_remove took it away */

@@ -21,6 +21,8 @@
 #include "daemon/core/rootfs.h"
 #include "daemon/core/state.h"
 #include "daemon/core/volume.h"
+#include "daemon/image/json.h"
+#include "daemon/image/oci.h"
 #include "daemon/jobs/op.h"
 
 enum { MAX_MOUNTS = 64 };
@@ -45,6 +47,7 @@ struct create {
     const struct ld_driver *driver;
     char *made_volumes[MAX_MOUNTS];
     size_t n_made;
+    char **image_volumes; /* paths, NULL at the end */
     bool is_layer_made;
 };
 
@@ -119,34 +122,75 @@ static int check_spec(const struct ld_container_spec *spec, struct ld_err *err)
     return 0;
 }
 
-static int resolve_volumes(struct create *k, const struct ld_container_spec *spec,
-                           struct ld_err *err)
+static int add_mount(struct create *k, const struct ld_mount_spec *from, struct ld_err *err)
+{
+    struct ld_mount_spec *to = &k->c.mounts[k->c.n_mounts++];
+    struct ld_volume v LD_AUTO(ld_volume_done) = {.sid = 0};
+    bool made = false;
+
+    *to = (struct ld_mount_spec){
+        .type = from->type, .read_only = from->read_only, .size = from->size};
+    to->target = ld_strdup(from->target);
+    to->source = from->source ? ld_strdup(from->source) : NULL;
+    to->subpath = from->subpath ? ld_strdup(from->subpath) : NULL;
+    if (from->type != LD_MOUNT_VOLUME)
+        return 0;
+    if (ld_volume_ensure(k->core, k->w, from->source, &v, &made, err) < 0)
+        return ld_err_prefix(err, "the volume for '%s'", from->target);
+    if (made)
+        k->made_volumes[k->n_made++] = ld_strdup(v.id);
+    to->volume_id = ld_strdup(v.id);
+    free(to->source);
+    to->source = v.name ? ld_strdup(v.name) : NULL;
+    return 0;
+}
+
+static bool is_covered(const struct ld_container *c, const char *target)
+{
+    for (size_t i = 0; i < c->n_mounts; i++) {
+        if (strcmp(c->mounts[i].target, target) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* The mounts asked for; then an anonymous volume for each path the image declares as one. */
+static int add_mounts(struct create *k, const struct ld_container_spec *spec, struct ld_err *err)
 {
     struct ld_container *c = &k->c;
 
-    c->mounts = ld_alloc0((spec->n_mounts + 1) * sizeof(*c->mounts));
+    c->mounts = ld_alloc0(MAX_MOUNTS * sizeof(*c->mounts));
     for (size_t i = 0; i < spec->n_mounts; i++) {
-        const struct ld_mount_spec *from = &spec->mounts[i];
-        struct ld_mount_spec *to = &c->mounts[i];
-        struct ld_volume v LD_AUTO(ld_volume_done) = {.sid = 0};
-        bool made;
-
-        *to = (struct ld_mount_spec){
-            .type = from->type, .read_only = from->read_only, .size = from->size};
-        to->target = ld_strdup(from->target);
-        to->source = from->source ? ld_strdup(from->source) : NULL;
-        to->subpath = from->subpath ? ld_strdup(from->subpath) : NULL;
-        c->n_mounts = i + 1;
-        if (from->type != LD_MOUNT_VOLUME)
-            continue;
-        if (ld_volume_ensure(k->core, k->w, from->source, &v, &made, err) < 0)
-            return ld_err_prefix(err, "the volume for '%s'", from->target);
-        if (made)
-            k->made_volumes[k->n_made++] = ld_strdup(v.id);
-        to->volume_id = ld_strdup(v.id);
-        free(to->source);
-        to->source = v.name ? ld_strdup(v.name) : NULL;
+        if (add_mount(k, &spec->mounts[i], err) < 0)
+            return -1;
     }
+    for (size_t i = 0; k->image_volumes && k->image_volumes[i]; i++) {
+        struct ld_mount_spec m = {.type = LD_MOUNT_VOLUME, .target = k->image_volumes[i]};
+
+        if (is_covered(c, m.target))
+            continue;
+        if (c->n_mounts == MAX_MOUNTS)
+            return ld_err_set(
+                err, LD_E_INVALID,
+                "with the volumes that the image declares there are more than %d mounts",
+                MAX_MOUNTS);
+        if (check_target(&m, 0, err) < 0) {
+            err->code = LD_E_BAD_CONTENT;
+            return ld_err_prefix(err, "image '%s' declares a volume", spec->image);
+        }
+        if (add_mount(k, &m, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int read_image_volumes(struct create *k, const struct ld_image *image, struct ld_err *err)
+{
+    struct ld_oci_config config LD_AUTO(ld_oci_config_done) = {.n_layers = 0};
+
+    if (ld_oci_config_parse(image->config, image->config_len, image->id, &config, err) < 0)
+        return -1;
+    k->image_volumes = ld_steal(&config.volumes);
     return 0;
 }
 
@@ -162,7 +206,8 @@ static int fill(struct create *k, const struct ld_container_spec *spec, struct l
     char id[65];
 
     if (ld_image_find(k->core, spec->image, &image, err) < 0 ||
-        ld_store_chain(k->core->store, image.tip_sid, &k->chain, err) < 0)
+        ld_store_chain(k->core->store, image.tip_sid, &k->chain, err) < 0 ||
+        read_image_volumes(k, &image, err) < 0)
         return -1;
     if (k->chain.damaged) {
         (void)ld_err_set(err, LD_E_CORRUPT, "image '%s' has a damaged layer", spec->image);
@@ -256,7 +301,7 @@ static int create_new(struct create *k, const struct ld_container_spec *spec, co
 {
     if (ld_core_may_grow(k->core, 0, err) < 0 ||
         ld_core_driver(k->core, spec->driver, &k->driver, err) < 0 || fill(k, spec, err) < 0 ||
-        resolve_volumes(k, spec, err) < 0 || make_layer(k, cancel, err) < 0)
+        add_mounts(k, spec, err) < 0 || make_layer(k, cancel, err) < 0)
         return -1;
     return record(k, err);
 }
@@ -292,7 +337,8 @@ static int find_same(struct ld_core *core, const struct ld_write *w,
     ld_container_state_done(ret);
     if (spec->must_be_new)
         return ld_err_set(err, LD_E_PRECONDITION, "the container '%s' exists", find);
-    (void)ld_err_set(err, LD_E_EXISTS, "the container '%s' exists and was made differently", find);
+    (void)ld_err_set(err, LD_E_CONFLICT, "the container '%s' exists and was made differently",
+                     find);
     return ld_err_hint(err, "remove it first, or ask for what it is");
 }
 
@@ -322,6 +368,7 @@ int ld_container_create(struct ld_core *core, const struct ld_write *w,
         ld_container_state_of(core, &record, ret);
     for (size_t i = 0; i < k->n_made; i++)
         free(k->made_volumes[i]);
+    ld_strv_free_p(&k->image_volumes);
     ld_container_done(&k->c);
     free(k);
     return rc;

@@ -137,6 +137,17 @@ struct ld_ops *ld_core_ops(struct ld_core *core)
     return core->ops;
 }
 
+bool ld_core_driver_copies(const struct ld_core *core, const char *name)
+{
+    for (size_t i = 0; i < core->n_drivers; i++) {
+        const struct ld_driver *driver = core->driver[i].driver;
+
+        if (name ? strcmp(driver->name, name) == 0 : driver == core->default_driver)
+            return core->driver[i].flags & LD_DRIVER_COPIES;
+    }
+    return false;
+}
+
 void ld_core_watch_events(struct ld_core *core, ld_event_fn fn, void *arg)
 {
     core->on_event = fn;

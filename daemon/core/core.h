@@ -38,6 +38,10 @@ const struct ld_config *ld_core_config(const struct ld_core *core);
 struct ld_loop *ld_core_loop(struct ld_core *core);
 struct ld_ops *ld_core_ops(struct ld_core *core);
 
+/* Does this storage driver (NULL: the default) copy the image for each container? False for an
+ * unknown one. Any thread. */
+bool ld_core_driver_copies(const struct ld_core *core, const char *name);
+
 /* Called on the loop after a commit that wrote events, with the newest event id. One watcher: the
  * API. */
 typedef void (*ld_event_fn)(void *arg, uint64_t newest_id);

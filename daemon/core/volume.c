@@ -74,16 +74,22 @@ static struct ld_write with_dir(const struct ld_write *w, const int *dir)
     return with;
 }
 
-/* The volume of that name for a PUT: the same body means the same volume. */
+/* The volume of that name for a PUT: the same body means the same volume. 1: found. */
 static int find_same(struct ld_core *core, const struct ld_volume_spec *spec, struct ld_volume *ret,
                      struct ld_err *err)
 {
-    if (ld_store_volume_by_name(core->store, spec->name, ret, err) < 0)
-        return -1;
-    if (ret->spec_digest && strcmp(ret->spec_digest, spec->spec_digest) == 0)
+    struct ld_err lookup = LD_ERR_INIT;
+
+    if (!spec->spec_digest || !spec->name)
         return 0;
+    if (ld_store_volume_by_name(core->store, spec->name, ret, &lookup) < 0)
+        return lookup.code == LD_E_NOT_FOUND ? 0 : (*err = lookup, -1);
+    if (!spec->must_be_new && ret->spec_digest && strcmp(ret->spec_digest, spec->spec_digest) == 0)
+        return 1;
     ld_volume_done(ret);
-    (void)ld_err_set(err, LD_E_EXISTS, "the volume '%s' exists and was made differently",
+    if (spec->must_be_new)
+        return ld_err_set(err, LD_E_PRECONDITION, "the volume '%s' exists", spec->name);
+    (void)ld_err_set(err, LD_E_CONFLICT, "the volume '%s' exists and was made differently",
                      spec->name);
     return ld_err_hint(err, "remove it first, or ask for what it is");
 }
@@ -95,11 +101,11 @@ int ld_volume_create(struct ld_core *core, const struct ld_write *w,
     struct ld_volume v LD_AUTO(ld_volume_done) = {.sid = 0};
     struct ld_write with = with_dir(w, &core->root.volumes_fd);
 
+    int found = find_same(core, spec, ret, err);
+
     *ret_made = false;
-    if (spec->spec_digest && spec->name && find_same(core, spec, ret, err) == 0)
-        return 0;
-    if (spec->spec_digest && err->code == LD_E_EXISTS)
-        return -1;
+    if (found)
+        return found < 0 ? -1 : 0;
     if (prepare(core, spec, &v, err) < 0)
         return -1;
     if (ld_store_volume_add(core->store, &with, &v, err) < 0) {

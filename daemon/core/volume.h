@@ -12,13 +12,15 @@ struct ld_volume_spec {
     const char *name;        /* NULL: anonymous, found by its id */
     const char *labels;      /* a JSON object as text, or NULL */
     const char *spec_digest; /* of the canonical body of a PUT, or NULL: then exists is an error */
+    bool must_be_new;        /* PUT with If-None-Match: * */
 };
 
 /* Loop: "v:ID". ret_id may be NULL. */
 int ld_volume_admit(struct ld_core *core, const char *text, bool exclusive, struct ld_op *op,
                     char ret_id[65], struct ld_err *err);
 
-/* Worker. *ret_made false: a PUT found the same volume. exists: the name is taken (by another). */
+/* Worker. *ret_made false: a PUT found the same volume. exists: the name is taken; conflict: a PUT
+ * of another body; precondition: must_be_new. */
 int ld_volume_create(struct ld_core *core, const struct ld_write *w,
                      const struct ld_volume_spec *spec, struct ld_volume *ret, bool *ret_made,
                      struct ld_err *err);

@@ -1,0 +1,238 @@
+/* /v1/volumes: create, list, inspect, delete. */
+#include <stdlib.h>
+#include <string.h>
+
+#include <cJSON.h>
+
+#include "api/call.h"
+#include "api/json.h"
+#include "api/list.h"
+#include "api/router.h"
+#include "api/routes.h"
+#include "daemon/base/fdio.h"
+#include "daemon/base/mem.h"
+#include "daemon/core/core.h"
+#include "daemon/core/volume.h"
+
+struct volume_call {
+    struct ld_call call;
+    char id[65];
+    struct ld_volume_spec spec;
+    char *name, *labels;
+    char digest[72];
+    struct ld_volume volume;
+    struct ld_users users;
+    struct ld_usage usage;
+    struct ld_volume_removal removal;
+    bool made, with_usage;
+};
+
+static void free_call(struct ld_call *call)
+{
+    struct volume_call *c = (struct volume_call *)call;
+
+    free(c->name);
+    free(c->labels);
+    ld_volume_done(&c->volume);
+    ld_users_done(&c->users);
+    free(c);
+}
+
+static cJSON *volume_json(const struct ld_volume *v, const struct ld_users *users)
+{
+    cJSON *json = cJSON_CreateObject();
+
+    cJSON_AddStringToObject(json, "id", v->id);
+    cJSON_AddItemToObject(json, "name", ld_json_text(v->name));
+    cJSON_AddBoolToObject(json, "anonymous", v->anonymous);
+    cJSON_AddItemToObject(json, "labels", ld_json_raw(v->labels, "{}"));
+    cJSON_AddStringToObject(json, "state", v->damage ? "damaged" : "ok");
+    cJSON_AddItemToObject(json, "reason", ld_json_text(v->damage));
+    cJSON_AddItemToObject(json, "created_at", ld_json_time(v->created_ns));
+    cJSON_AddItemToObject(json, "users", ld_json_users(users));
+    cJSON_AddItemToObject(json, "version", ld_json_u64(v->version));
+    return json;
+}
+
+static struct volume_call *new_call(struct ld_request *req, enum ld_lane lane,
+                                    int (*run)(struct ld_call *, struct ld_err *),
+                                    void (*reply)(struct ld_call *))
+{
+    return ld_call_new(sizeof(struct volume_call), req, lane, run, reply, free_call);
+}
+
+static void reply_volume(struct ld_call *call)
+{
+    struct volume_call *c = (struct volume_call *)call;
+    cJSON *json = volume_json(&c->volume, &c->users);
+
+    if (c->with_usage)
+        cJSON_AddItemToObject(json, "size", ld_json_usage(&c->usage));
+    if (c->made)
+        ld_reply_header(call->req, "Location", "/v1/volumes/%s", c->volume.id);
+    ld_reply_etag(call->req, c->volume.version);
+    ld_reply_json(call->req, c->made ? 201 : 200, json);
+}
+
+static int run_create(struct ld_call *call, struct ld_err *err)
+{
+    struct volume_call *c = (struct volume_call *)call;
+
+    if (ld_volume_create(call->core, &call->w, &c->spec, &c->volume, &c->made, err) < 0)
+        return -1;
+    return ld_store_volume_users(ld_core_store(call->core), c->volume.id, &c->users, err);
+}
+
+static int read_body(struct volume_call *c, const char *path_name, struct ld_err *err)
+{
+    const cJSON *body = ld_request_json(c->call.req);
+    const char *if_none_match = ld_request_header(c->call.req, "If-None-Match");
+    const char *name = NULL;
+
+    if (cJSON_HasObjectItem(body, "size_limit"))
+        return ld_err_set(err, LD_E_UNSUPPORTED, "this version can't limit a volume's size");
+    if (ld_members_only(body, "", "name labels", err) < 0 ||
+        ld_member_string(body, "", "name", &name, err) < 0 ||
+        ld_json_labels(body, &c->labels, err) < 0)
+        return -1;
+    if (path_name && name && strcmp(path_name, name) != 0)
+        return ld_err_set(err, LD_E_INVALID, "the path names '%s', the body '%s'", path_name, name);
+    if (path_name)
+        name = path_name;
+    c->name = name ? ld_strdup(name) : NULL;
+    c->spec.name = c->name;
+    c->spec.labels = c->labels;
+    if (!path_name)
+        return 0;
+    c->spec.must_be_new = if_none_match && strcmp(if_none_match, "*") == 0;
+    {
+        cJSON *copy = cJSON_Duplicate(body, true);
+
+        cJSON_DeleteItemFromObjectCaseSensitive(copy, "name"); /* said by the path as well */
+        ld_json_digest(copy, c->digest);
+        cJSON_Delete(copy);
+    }
+    c->spec.spec_digest = c->digest;
+    return 0;
+}
+
+static void create(struct ld_request *req, const char *name)
+{
+    struct volume_call *c = new_call(req, LD_LANE_QUICK, run_create, reply_volume);
+    struct ld_err err = LD_ERR_INIT;
+
+    if (read_body(c, name, &err) < 0)
+        return ld_call_refuse(&c->call, &err);
+    if (c->name)
+        ld_op_key(&c->call.op, LD_EXCLUSIVE, "n:v:%s", c->name);
+    ld_call_submit(&c->call);
+}
+
+static void post(struct ld_request *req)
+{
+    create(req, NULL);
+}
+
+static void put(struct ld_request *req)
+{
+    create(req, ld_request_param(req, "volume"));
+}
+
+static int run_inspect(struct ld_call *call, struct ld_err *err)
+{
+    struct volume_call *c = (struct volume_call *)call;
+    struct ld_store *store = ld_core_store(call->core);
+
+    if (ld_store_volume_get(store, c->id, &c->volume, err) < 0 ||
+        ld_store_volume_users(store, c->id, &c->users, err) < 0)
+        return -1;
+    return c->with_usage ? ld_volume_usage(call->core, c->id, &c->usage, err) : 0;
+}
+
+static void inspect(struct ld_request *req)
+{
+    bool size = ld_request_flag(req, "size");
+    struct volume_call *c =
+        new_call(req, size ? LD_LANE_COPY : LD_LANE_QUICK, run_inspect, reply_volume);
+    struct ld_err err = LD_ERR_INIT;
+
+    c->with_usage = size;
+    if (ld_store_volume_find(ld_core_store(c->call.core), ld_request_param(req, "volume"),
+                             &c->volume, &err) < 0)
+        return ld_call_refuse(&c->call, &err);
+    memcpy(c->id, c->volume.id, sizeof(c->id));
+    ld_volume_done(&c->volume);
+    ld_call_submit(&c->call);
+}
+
+static int list_page(struct ld_lister *lister, uint64_t after, size_t limit, struct ld_list *list,
+                     uint64_t *ret_next, struct ld_err *err)
+{
+    struct ld_volume_page page LD_AUTO(ld_volume_page_done) = {.n = 0};
+    struct ld_volume_query query = {.after = after,
+                                    .limit = limit,
+                                    .name_glob = ld_filter_get(&lister->filters, "name"),
+                                    .labels = lister->filters.label,
+                                    .n_labels = lister->filters.n_labels};
+
+    if (ld_filter_bool(&lister->filters, "anonymous", &query.anonymous, err) < 0 ||
+        ld_filter_bool(&lister->filters, "dangling", &query.unused, err) < 0 ||
+        ld_filter_until(&lister->filters, &query.until_ns, err) < 0 ||
+        ld_store_volume_list(ld_core_store(lister->core), &query, &page, err) < 0)
+        return -1;
+    *ret_next = page.next;
+    for (size_t i = 0; i < page.n; i++) {
+        struct ld_users users LD_AUTO(ld_users_done) = {.n = 0};
+
+        if (ld_store_volume_users(ld_core_store(lister->core), page.item[i].id, &users, err) < 0 ||
+            ld_list_item(list, volume_json(&page.item[i], &users), err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static void list(struct ld_request *req)
+{
+    struct ld_lister *l = ld_new(struct ld_lister);
+
+    l->page = list_page;
+    ld_reply_list(req, l, "name label anonymous dangling until");
+}
+
+static int run_delete(struct ld_call *call, struct ld_err *err)
+{
+    struct volume_call *c = (struct volume_call *)call;
+
+    return ld_volume_remove(call->core, &call->w, c->id, &c->removal, err);
+}
+
+static void reply_gone(struct ld_call *call)
+{
+    ld_reply_empty(call->req, 204);
+}
+
+static void delete (struct ld_request *req)
+{
+    struct volume_call *c = new_call(req, LD_LANE_QUICK, run_delete, reply_gone);
+    struct ld_err err = LD_ERR_INIT;
+
+    c->removal.purge = ld_request_flag(req, "purge");
+    if (ld_request_if_match(req, &c->removal.if_match, &err) < 0 ||
+        ld_volume_admit(c->call.core, ld_request_param(req, "volume"), true, &c->call.op, c->id,
+                        &err) < 0)
+        return ld_call_refuse(&c->call, &err);
+    ld_call_submit(&c->call);
+}
+
+void ld_routes_volumes(struct ld_router *router)
+{
+    static const struct ld_route routes[] = {
+        {"GET", "/v1/volumes", list, LD_ROUTE_METADATA, "limit after filter*"},
+        {"POST", "/v1/volumes", post, LD_ROUTE_JSON_OPTIONAL, NULL},
+        {"GET", "/v1/volumes/{volume}", inspect, LD_ROUTE_METADATA, "size?"},
+        {"PUT", "/v1/volumes/{volume}", put, LD_ROUTE_JSON_OPTIONAL, NULL},
+        {"DELETE", "/v1/volumes/{volume}", delete, 0, "purge?"},
+    };
+
+    ld_router_add(router, routes, LD_ARRAY_LEN(routes));
+}
