@@ -108,6 +108,15 @@ struct work {
     cJSON *result;
 };
 
+void ld_api_show_progress(struct ld_progress *progress, const cJSON *step)
+{
+    const char *id = ld_json_str(step, "id");
+
+    ld_progress_set(progress, strncmp(id, "sha256:", 7) == 0 ? ld_text_short_id(id).text : id,
+                    ld_json_str(step, "phase"), ld_json_u64(step, "current"),
+                    ld_json_u64(step, "total"));
+}
+
 static int on_work_line(void *arg, const char *line, size_t len, struct ld_err *err)
 {
     struct work *work = arg;
@@ -118,8 +127,7 @@ static int on_work_line(void *arg, const char *line, size_t len, struct ld_err *
         return -1;
     progress = ld_json_get(doc, "progress");
     if (progress) {
-        ld_progress_set(work->progress, ld_json_str(progress, "id"), ld_json_str(progress, "phase"),
-                        ld_json_u64(progress, "current"), ld_json_u64(progress, "total"));
+        ld_api_show_progress(work->progress, progress);
     } else if (ld_json_get(doc, "error")) {
         return ld_http_error(500, line, len, err);
     } else if (cJSON_HasObjectItem(doc, "result")) {

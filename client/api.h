@@ -27,6 +27,9 @@ int ld_api_json(struct ld_cli *cli, const char *method, const char *target, cons
 int ld_api_long(struct ld_cli *cli, struct ld_http_call *call, struct ld_progress *progress,
                 cJSON **ret, struct ld_err *err) ld_must_check;
 
+/* A step of long work, as its stream and its job tell it. */
+void ld_api_show_progress(struct ld_progress *progress, const cJSON *step);
+
 /* NDJSON line by line: feed bytes, get whole lines. A line over 16 MiB is LD_E_IO. */
 typedef int (*ld_line_fn)(void *arg, const char *line, size_t len, struct ld_err *err);
 struct ld_lines {

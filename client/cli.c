@@ -75,27 +75,31 @@ static void print_labelled(const struct ld_cli *cli, const char *label, enum ld_
         (void)fprintf(stderr, "%s: %s\n", label, safe);
 }
 
-/* One object of a list in details ("users", "candidates", "holders") as "key value, key value". */
+static const char *string_of(const cJSON *object, const char *name)
+{
+    const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
+
+    return text ? text : "";
+}
+
+/* One of the "users" or "candidates" of an error, or one of its "holders". */
 static void print_detail(const cJSON *item)
 {
-    autobuf struct ld_buf line = LD_BUF_INIT(4096);
-    const cJSON *member;
+    autofree char *kind = ld_text_safe(string_of(item, "kind"));
+    autofree char *name = ld_text_safe(string_of(item, "name"));
+    autofree char *id = ld_text_safe(ld_text_short_id(string_of(item, "id")).text);
+    autofree char *command = ld_text_safe(string_of(item, "command"));
+    autofree char *use = ld_text_safe(string_of(item, "use"));
+    autofree char *unit = ld_text_safe(string_of(item, "unit"));
+    const cJSON *pid = cJSON_GetObjectItemCaseSensitive(item, "pid");
 
-    if (cJSON_IsString(item))
-        ld_text_add_safe(&line, item->valuestring);
-    cJSON_ArrayForEach (member, item) {
-        if (!cJSON_IsString(member) && !cJSON_IsNumber(member))
-            continue;
-        ld_buf_adds(&line, line.len ? ", " : "");
-        ld_text_add_safe(&line, member->string);
-        ld_buf_addc(&line, ' ');
-        if (cJSON_IsString(member))
-            ld_text_add_safe(&line, member->valuestring);
-        else
-            ld_buf_addf(&line, "%.15g", member->valuedouble);
-    }
-    if (line.len > 0)
-        (void)fprintf(stderr, "  %s\n", ld_buf_str(&line));
+    if (cJSON_IsNumber(pid))
+        (void)fprintf(stderr, "  process %.0f (%s): %s%s%s\n", pid->valuedouble, command, use,
+                      *unit ? ", in " : "", unit);
+    else if (*name)
+        (void)fprintf(stderr, "  %s %s (%s)\n", kind, name, id);
+    else
+        (void)fprintf(stderr, "  %s %s\n", kind, id);
 }
 
 static void print_details(const char *json)

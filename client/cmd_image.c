@@ -243,7 +243,7 @@ static void print_imported(const struct ld_cli *cli, const cJSON *result)
                 (void)fputs(", ", stdout);
             ld_out_styled(cli, LD_STYLE_HEAD, ref->valuestring ? ref->valuestring : "");
         }
-        (void)printf("  %s  %s\n", ld_short_id(ld_json_str(image, "id")).text,
+        (void)printf("  %s  %s\n", ld_text_short_id(ld_json_str(image, "id")).text,
                      ld_text_size(ld_json_u64(image, "size")).text);
     }
     if (!ld_args_flag(cli->args, "quiet"))

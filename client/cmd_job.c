@@ -74,8 +74,7 @@ static int wait_job(struct ld_cli *cli, const char *name, struct ld_err *err)
         state = ld_json_str(job, "state");
         now = ld_json_get(job, "progress");
         if (strcmp(state, "running") == 0) {
-            ld_progress_set(progress, ld_json_str(now, "id"), ld_json_str(now, "phase"),
-                            ld_json_u64(now, "current"), ld_json_u64(now, "total"));
+            ld_api_show_progress(progress, now);
             continue;
         }
         ld_progress_clear(progress);

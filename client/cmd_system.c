@@ -178,7 +178,7 @@ static void print_df_images(const struct ld_cli *cli, const cJSON *images)
         const cJSON *ref = cJSON_GetArrayItem(ld_json_get(image, "refs"), 0);
 
         ld_table_add(t, ref && ref->valuestring ? ref->valuestring : "<none>");
-        ld_table_add(t, ld_short_id(ld_json_str(image, "id")).text);
+        ld_table_add(t, ld_text_short_id(ld_json_str(image, "id")).text);
         ld_cell_size(t, image, "size");
         ld_cell_size(t, image, "shared");
         ld_cell_size(t, image, "unique");
@@ -245,7 +245,7 @@ static void print_attributes(const cJSON *attributes)
 static void print_event(const struct ld_cli *cli, const cJSON *event)
 {
     const cJSON *object = ld_json_get(event, "object");
-    struct ld_short_id id = ld_short_id(ld_json_str(object, "id"));
+    struct ld_text id = ld_text_short_id(ld_json_str(object, "id"));
     autofree char *type = ld_text_safe(ld_json_str(event, "type"));
     autofree char *safe_id = ld_text_safe(id.text);
 

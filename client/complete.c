@@ -153,6 +153,10 @@ void ld_complete(struct ld_cli *cli, size_t n, const char *const *words)
     const struct ld_cmd *cmd = found > 0 ? ld_cmd_find(found, head, &used, &ignored) : NULL;
     const struct ld_opt *before = n > 1 ? option_of(cmd, words[n - 2]) : NULL;
 
+    for (size_t i = 0; i + 2 < n; i++) {
+        if (strcmp(words[i], "-H") == 0 || strcmp(words[i], "--host") == 0)
+            cli->host = words[i + 1];
+    }
     if (before && before->value) {
         offer_kind(cli, before->complete, typed);
         return;

@@ -54,23 +54,12 @@ int ld_list_show_as(struct ld_cli *cli, const char *target, const char *accept,
     return 0;
 }
 
-struct ld_short_id ld_short_id(const char *id)
-{
-    static const char prefix[] = "sha256:";
-    struct ld_short_id s;
-
-    if (strncmp(id, prefix, sizeof(prefix) - 1) == 0)
-        id += sizeof(prefix) - 1;
-    (void)snprintf(s.text, sizeof(s.text), "%.12s", id); /* cut on purpose */
-    return s;
-}
-
 void ld_cell_id(struct ld_table *t, const cJSON *item, const char *name,
                 const struct ld_row_ctx *ctx)
 {
     const char *id = ld_json_str(item, name);
 
-    ld_table_add(t, ctx->whole ? id : ld_short_id(id).text);
+    ld_table_add(t, ctx->whole ? id : ld_text_short_id(id).text);
 }
 
 void ld_cell_str(struct ld_table *t, const cJSON *item, const char *name)

@@ -42,9 +42,3 @@ void ld_cell_count(struct ld_table *t, const cJSON *item, const char *name);
 void ld_cell_age(struct ld_table *t, const cJSON *item, const char *name,
                  const struct ld_row_ctx *ctx);
 void ld_cell_state(struct ld_table *t, const cJSON *item); /* the member "state", coloured */
-
-/* The first 12 digits of an id or digest, without "sha256:". */
-struct ld_short_id {
-    char text[13];
-};
-struct ld_short_id ld_short_id(const char *id);

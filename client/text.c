@@ -284,6 +284,17 @@ struct ld_text ld_text_duration(uint64_t seconds)
     return t;
 }
 
+struct ld_text ld_text_short_id(const char *id)
+{
+    static const char prefix[] = "sha256:";
+    struct ld_text t;
+
+    if (strncmp(id, prefix, sizeof(prefix) - 1) == 0)
+        id += sizeof(prefix) - 1;
+    (void)snprintf(t.text, sizeof(t.text), "%.12s", id); /* cut on purpose */
+    return t;
+}
+
 /* n digits at *s into a number; moves on. */
 static bool take_number(const char **s, size_t n, int *ret)
 {

@@ -35,6 +35,9 @@ struct ld_text ld_text_count(uint64_t n, const char *one, const char *many); /* 
 struct ld_text ld_text_age(int64_t then, int64_t now); /* "3 minutes ago", seconds since 1970 */
 struct ld_text ld_text_duration(uint64_t seconds);     /* "0:07", "12:34", "1:02:03" */
 
+/* The first 12 digits of an id or digest, without "sha256:". */
+struct ld_text ld_text_short_id(const char *id);
+
 /* RFC 3339, any offset, fraction ignored. 0 or -EINVAL. */
 int ld_text_parse_time(const char *s, int64_t *ret) ld_must_check;
 

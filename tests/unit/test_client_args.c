@@ -1,4 +1,5 @@
 /* client/args.h, labels.h, mountspec.h, copy.h: what command lines mean. */
+#include <stdio.h>
 #include <string.h>
 
 #include <criterion/criterion.h>
@@ -8,7 +9,9 @@
 #include "client/copy.h"
 #include "client/labels.h"
 #include "client/mountspec.h"
+#include "daemon/base/buf.h"
 #include "daemon/base/err.h"
+#include "daemon/base/mem.h"
 
 static const struct ld_opt own[] = {
     {"name", 'n', "NAME", false, "", NULL},
@@ -115,6 +118,43 @@ Test(client_args, every_command_is_found_and_whole)
 
                     cr_expect_eq(ld_cmd_find(1, alias, &used, &err), cmd, "%s is taken", alias[0]);
                 }
+            }
+        }
+    }
+}
+
+/* The whole manual page, for finding words in it. */
+static char *read_manual(void)
+{
+    FILE *file = fopen(LD_SOURCE_ROOT "/docs/man/layerctl.1", "re");
+    autobuf struct ld_buf text = LD_BUF_INIT(1 << 20);
+    char part[4096];
+    size_t n;
+
+    cr_assert_not_null(file);
+    while ((n = fread(part, 1, sizeof(part), file)) > 0)
+        ld_buf_add(&text, part, n);
+    (void)fclose(file);
+    return ld_buf_take(&text);
+}
+
+Test(client_args, the_manual_has_every_command_and_option)
+{
+    autofree char *manual = read_manual();
+
+    for (const struct ld_cmd_group *const *g = ld_cmds_all; *g; g++) {
+        for (size_t i = 0; i < (*g)->n; i++) {
+            const struct ld_cmd *cmd = &(*g)->cmd[i];
+            autofree char *entry = ld_asprintf(".It Cm %s", cmd->name);
+            const char *from = strstr(manual, entry);
+
+            if (!cmd->summary)
+                continue;
+            cr_expect_not_null(from, "%s", cmd->name);
+            for (size_t k = 0; from && k < cmd->opts.n; k++) {
+                autofree char *option = ld_asprintf("Fl -%s", cmd->opts.opt[k].name);
+
+                cr_expect(strstr(manual, option), "%s --%s", cmd->name, cmd->opts.opt[k].name);
             }
         }
     }
