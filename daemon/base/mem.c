@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -72,7 +73,7 @@ void ld_grow(void *array, size_t *cap, size_t want, size_t item)
     if (want <= *cap)
         return;
     while (next < want)
-        next = next > want / 2 ? want : next * 2;
+        next = next > SIZE_MAX / 2 ? want : next * 2;
     if (__builtin_mul_overflow(next, item, &bytes))
         or_abort(NULL);
     *slot = or_abort(realloc(*slot, bytes));
