@@ -116,15 +116,23 @@ static int run_with_sid(struct ld_db *db, const char *text, ld_sid sid, struct l
     return ld_sql_done(stmt, err);
 }
 
-/* 1: the directory was a container's that could be restored; 0: its row is gone or it lives on. */
-static int was_restorable(struct ld_db *db, const struct ld_trash *trash, struct ld_err *err)
+/* 1: the directory is that of a container or volume which was removed and kept its row; 0: the row
+ * is gone, or the object lives on without this directory. */
+static int is_restorable(struct ld_db *db, const struct ld_trash *trash, struct ld_err *err)
 {
-    autosql stmt = ld_sql(db,
-                          "SELECT 1 FROM containers"
-                          " WHERE upper_sid = ?1 AND id = ?2 AND removed_ns IS NOT NULL",
-                          err);
+    autosql stmt = NULL;
     int64_t one;
 
+    if (trash->place == LD_PLACE_LAYERS)
+        return 0;
+    if (trash->place == LD_PLACE_W)
+        stmt = ld_sql(db,
+                      "SELECT 1 FROM containers"
+                      " WHERE upper_sid = ?1 AND id = ?2 AND removed_ns IS NOT NULL",
+                      err);
+    else
+        stmt = ld_sql(
+            db, "SELECT 1 FROM volumes WHERE sid = ?1 AND id = ?2 AND removed_ns IS NOT NULL", err);
     if (!stmt)
         return -1;
     ld_bind(stmt, 1, trash->sid);
@@ -139,7 +147,7 @@ static int forget_one(struct ld_tx *tx, ld_sid sid, struct ld_removed *removed, 
 
     if (rc <= 0)
         return rc;
-    rc = trash.place == LD_PLACE_W ? was_restorable(tx->db, &trash, err) : 0;
+    rc = trash.place == LD_PLACE_W ? is_restorable(tx->db, &trash, err) : 0;
     if (rc < 0 || (rc > 0 && ld_container_destroy(tx, trash.owner_id, removed, err) < 0))
         return -1;
     if (trash.place == LD_PLACE_VOLUMES &&
@@ -217,15 +225,12 @@ static int revive(struct ld_tx *tx, const struct ld_trash *trash, struct ld_err 
 {
     const char *text = trash->place == LD_PLACE_W
                            ? "UPDATE containers SET removed_ns = NULL, version = version + 1"
-                             " WHERE upper_sid = ?1 AND removed_ns IS NOT NULL"
+                             " WHERE upper_sid = ?1"
                            : "UPDATE volumes SET removed_ns = NULL, version = version + 1"
-                             " WHERE sid = ?1 AND removed_ns IS NOT NULL";
+                             " WHERE sid = ?1";
 
     if (run_with_sid(tx->db, text, trash->sid, err) < 0)
         return -1;
-    if (sqlite3_changes(ld_db_handle(tx->db)) == 0)
-        return ld_err_set(err, LD_E_NOT_FOUND, "%s %" LD_PRI_SID " was not kept to be restored",
-                          trash->kind, trash->sid);
     return run_with_sid(tx->db, "DELETE FROM trash WHERE sid = ?1", trash->sid, err);
 }
 
@@ -235,11 +240,12 @@ static int restore(struct ld_tx *tx, void *arg, struct ld_err *err)
     ld_sid sid = *(ld_sid *)arg;
     int rc = get_trash(tx->db, sid, &trash, err);
 
-    if (rc < 0)
-        return -1;
-    if (rc == 0 || trash.place == LD_PLACE_LAYERS)
-        return ld_err_set(err, LD_E_NOT_FOUND, "nothing to restore in the trash: %" LD_PRI_SID,
-                          sid);
+    if (rc > 0)
+        rc = is_restorable(tx->db, &trash, err);
+    if (rc <= 0)
+        return rc < 0 ? -1
+                      : ld_err_set(err, LD_E_NOT_FOUND,
+                                   "nothing to restore in the trash: %" LD_PRI_SID, sid);
     rc = is_name_taken(tx->db, &trash, err);
     if (rc != 0)
         return rc < 0 ? -1
