@@ -15,4 +15,10 @@ struct ld_core *ld_api_core(const struct ld_api *api);
 
 /* One table per resource, in the file of that name. */
 void ld_routes_containers(struct ld_router *router);
+void ld_routes_content(struct ld_router *router); /* files, export, diff, changes of a container */
 void ld_routes_volumes(struct ld_router *router);
+void ld_routes_images(struct ld_router *router); /* and layers */
+void ld_routes_import(struct ld_router *router);
+void ld_routes_jobs(struct ld_router *router);
+void ld_routes_system(struct ld_router *router); /* version, info, df */
+void ld_routes_events(struct ld_router *router);
