@@ -321,7 +321,7 @@ LD_API_TEST(df, is_what_du_counts)
     cr_expect_geq(ld_int(json, "volumes.bytes"), 200000);
     cr_expect_geq(ld_int(json, "writable_layers.bytes"), 300000);
     cr_expect_gt(ld_int(json, "layers.shared"), 0);
-    (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/one?volumes=1");
+    (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/one?volumes=1&purge=1");
     ld_wait_reaped(d);
     df_is_du(d, c);
 }
