@@ -23,18 +23,18 @@ static int download(struct ld_cli *cli, const char *target, const char *accept, 
     autoprogress struct ld_progress *progress = ld_progress_new(
         STDERR_FILENO, cli->err_is_terminal && !(to_stdout && cli->out_is_terminal));
     autoreply struct ld_http_reply reply = LD_HTTP_REPLY_INIT;
-    autosink struct ld_sink *sink = NULL;
+    autosink struct ld_outfile *sink = NULL;
     struct ld_http_call call = {
-        .method = "GET", .target = target, .headers = {accept}, .write = ld_sink_write};
+        .method = "GET", .target = target, .headers = {accept}, .write = ld_outfile_write};
     struct ld_http *http;
 
     if (ld_cli_http(cli, &http, err) < 0 ||
-        ld_sink_open(to_stdout ? "-" : path, binary, progress, &sink, err) < 0)
+        ld_outfile_open(to_stdout ? "-" : path, binary, progress, &sink, err) < 0)
         return -1;
     call.write_arg = sink;
     if (ld_http_run(http, &call, &reply, err) < 0)
         return -1;
-    return ld_sink_commit(sink, err);
+    return ld_outfile_commit(sink, err);
 }
 
 /* The bytes of a path or name, safe to print: where it is not UTF-8, the daemon sends them in

@@ -327,16 +327,16 @@ static int get_file(struct ld_cli *cli, const struct ld_copy *copy, const char *
                     const struct ld_file_info *info, struct ld_err *err)
 {
     autoprogress struct ld_progress *progress = new_progress(cli, copy);
-    autosink struct ld_sink *sink = NULL;
+    autosink struct ld_outfile *sink = NULL;
     int r;
 
-    if (ld_sink_open(path, true, progress, &sink, err) < 0 ||
-        fetch(cli, copy->from, "Accept: application/octet-stream", ld_sink_write, sink, err) < 0)
+    if (ld_outfile_open(path, true, progress, &sink, err) < 0 ||
+        fetch(cli, copy->from, "Accept: application/octet-stream", ld_outfile_write, sink, err) < 0)
         return -1;
-    r = ld_sink_fd(sink) < 0 ? 0 : apply(ld_sink_fd(sink), info, copy->owners);
+    r = ld_outfile_fd(sink) < 0 ? 0 : apply(ld_outfile_fd(sink), info, copy->owners);
     if (r < 0)
         return ld_err_sys(err, r, "set the attributes of '%s'", path);
-    return ld_sink_commit(sink, err);
+    return ld_outfile_commit(sink, err);
 }
 
 /* A tree under a new name: its own top directory is made here. */
@@ -420,12 +420,12 @@ static int copy_out(struct ld_cli *cli, const struct ld_copy *copy, struct ld_er
 
 static int get_stdout(struct ld_cli *cli, const struct ld_copy *copy, struct ld_err *err)
 {
-    autosink struct ld_sink *sink = NULL;
+    autosink struct ld_outfile *sink = NULL;
 
-    if (ld_sink_open("-", true, NULL, &sink, err) < 0 ||
-        fetch(cli, copy->from, "Accept: application/x-tar", ld_sink_write, sink, err) < 0)
+    if (ld_outfile_open("-", true, NULL, &sink, err) < 0 ||
+        fetch(cli, copy->from, "Accept: application/x-tar", ld_outfile_write, sink, err) < 0)
         return -1;
-    return ld_sink_commit(sink, err);
+    return ld_outfile_commit(sink, err);
 }
 
 /* A symlink as the source, followed: the daemon does so where a path ends in a slash. */

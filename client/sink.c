@@ -14,7 +14,7 @@
 #include "daemon/base/fdio.h"
 #include "daemon/base/mem.h"
 
-struct ld_sink {
+struct ld_outfile {
     int fd;
     char *path; /* what it becomes */
     char *part; /* what it is called until then; NULL: written in place */
@@ -23,7 +23,7 @@ struct ld_sink {
     uint64_t done;
 };
 
-static int open_part(struct ld_sink *sink, struct ld_err *err)
+static int open_part(struct ld_outfile *sink, struct ld_err *err)
 {
     mode_t mask = umask(0);
 
@@ -41,7 +41,7 @@ static int open_part(struct ld_sink *sink, struct ld_err *err)
     return 0;
 }
 
-static int open_file(struct ld_sink *sink, const char *path, struct ld_err *err)
+static int open_file(struct ld_outfile *sink, const char *path, struct ld_err *err)
 {
     struct stat st;
     const char *slash = strrchr(path, '/');
@@ -63,10 +63,10 @@ static int open_file(struct ld_sink *sink, const char *path, struct ld_err *err)
     return sink->fd < 0 ? ld_err_sys(err, -errno, "open '%s'", path) : 0;
 }
 
-int ld_sink_open(const char *path, bool binary, struct ld_progress *progress, struct ld_sink **ret,
-                 struct ld_err *err)
+int ld_outfile_open(const char *path, bool binary, struct ld_progress *progress,
+                    struct ld_outfile **ret, struct ld_err *err)
 {
-    LD_AUTO(ld_sink_free_p) struct ld_sink *sink = ld_new(struct ld_sink);
+    LD_AUTO(ld_outfile_free_p) struct ld_outfile *sink = ld_new(struct ld_outfile);
 
     sink->fd = -EBADF;
     sink->progress = progress;
@@ -87,9 +87,9 @@ int ld_sink_open(const char *path, bool binary, struct ld_progress *progress, st
     return 0;
 }
 
-int ld_sink_write(void *arg, const void *data, size_t len, struct ld_err *err)
+int ld_outfile_write(void *arg, const void *data, size_t len, struct ld_err *err)
 {
-    struct ld_sink *sink = arg;
+    struct ld_outfile *sink = arg;
     int r = ld_write_full(sink->fd, data, len);
 
     if (r < 0)
@@ -100,12 +100,12 @@ int ld_sink_write(void *arg, const void *data, size_t len, struct ld_err *err)
     return 0;
 }
 
-int ld_sink_fd(const struct ld_sink *sink)
+int ld_outfile_fd(const struct ld_outfile *sink)
 {
     return sink->part ? sink->fd : -EBADF;
 }
 
-int ld_sink_commit(struct ld_sink *sink, struct ld_err *err)
+int ld_outfile_commit(struct ld_outfile *sink, struct ld_err *err)
 {
     /* The result of close is where network file systems tell what they could not write. */
     if (close(ld_steal_fd(&sink->fd)) < 0)
@@ -118,7 +118,7 @@ int ld_sink_commit(struct ld_sink *sink, struct ld_err *err)
     return 0;
 }
 
-void ld_sink_free_p(struct ld_sink **sink)
+void ld_outfile_free_p(struct ld_outfile **sink)
 {
     if (!*sink)
         return;
