@@ -76,12 +76,13 @@ void ld_unmount(struct ld_client *c, const char *name)
 /* Python has no part in it: find and the coreutils see what the kernel shows. */
 struct ld_text ld_tree_digest(const char *path)
 {
-    autofree char *command =
-        ld_asprintf("cd '%s' && { find . -xdev -printf '%%P %%y %%m %%U %%G %%n %%T@ %%l %%i\\n' | "
-                    "sed -E 's/ [0-9]+$//' | LC_ALL=C sort; "
-                    "find . -xdev -type f -print0 | LC_ALL=C sort -z | xargs -0r sha256sum; "
-                    "getfattr -Rdhm - . 2>/dev/null | LC_ALL=C sort; } | sha256sum",
-                    path);
+    autofree char *command = ld_asprintf(
+        "cd '%s' && { find . -xdev -type d -printf '%%P %%y %%m %%U %%G %%T@\\n' -o "
+        "-printf '%%P %%y %%m %%U %%G %%n %%s %%T@ %%l\\n' | LC_ALL=C sort; "
+        "find . -xdev -type f -print0 | LC_ALL=C sort -z | xargs -0r sha256sum; "
+        "find . -xdev '(' -type c -o -type b ')' -exec stat -c '%%n %%t %%T' {} + | LC_ALL=C sort; "
+        "getfattr -Rdh -m '^(user|security)' . 2>/dev/null | LC_ALL=C sort; } | sha256sum",
+        path);
     FILE *pipe = popen(command, "re"); /* NOLINT: tests run their own fixed commands */
     struct ld_text t = {""};
 
