@@ -173,7 +173,7 @@ static int dump_one(struct dump *d, const char *path, const char *shown, const s
     if (!S_ISDIR(st->st_mode) && st->st_nlink > 1) {
         struct group *g = group_of(d, st);
 
-        if (g->names > 1) {
+        if (g->names > 1 && !(d->flags & LD_DUMP_NO_LINKS)) {
             g->number = g->number ? g->number : ++d->next_number;
             (void)fprintf(d->out, " link=%u", g->number);
         }

@@ -17,6 +17,7 @@
 enum ld_dump_flags {
     LD_DUMP_OVERLAY_XATTRS = 1 << 0, /* trusted.overlay.* too; else they are left out */
     LD_DUMP_NO_DIR_TIMES = 1 << 1,
+    LD_DUMP_NO_LINKS = 1 << 2, /* no link=N: then a line says just what `changes` compares */
 };
 
 /* Writes the text to `out`. 0, or -errno of the entry named in `ret_path` (256 bytes, may be NULL).
