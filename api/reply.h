@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -70,6 +71,7 @@ struct ld_feed;
 
 /* ended(arg) is called once, when the client has gone, was too slow, or the server drains; the feed
  * is invalid from then on. Headers are sent at once. */
+/* NULL: too many; the request has been answered with unavailable. */
 struct ld_feed *ld_reply_feed(struct ld_request *req, const char *content_type,
                               void (*ended)(void *arg), void *arg);
 /* Never blocks. Over 1 MiB unsent the client is too slow: the feed ends (ended is called later, not
@@ -85,15 +87,18 @@ void ld_feed_end(struct ld_feed *feed);
 struct ld_verb {
     struct ld_op op;
     /* On the loop after op succeeded: the result, and *status (200 already set). ld_reply_header
-     * may be called for a plain reply (Location). req is NULL when nobody waits for it. */
+     * may be called on req (Location), which is NULL where headers come too late. NULL: an empty
+     * reply. */
     struct cJSON *(*render)(struct ld_verb *verb, struct ld_request *req, int *status);
     void (*free)(struct ld_verb *verb); /* on the loop, last of all */
     const char *job_id; /* of its job record, or NULL; must live as long as the verb */
     bool tied;          /* cancelled when the client vanishes (its body paces it) */
 
     struct ld_request *req; /* private, as all below */
-    struct ld_ring *out;
+    struct ld_stream *stream;
+    pthread_mutex_t lock; /* of progress: several workers may report */
     uint64_t last_ms;
+    char last_phase[32];
 };
 /* Plain: replies with render()'s JSON when op is done, or with its error. With `Accept:
  * application/x-ndjson`: 200 and one JSON object per line: progress lines, then exactly one

@@ -48,7 +48,9 @@ int ld_server_listen(struct ld_server *server, int fd, bool read_only,
  * when `cancel_streams`; drained(arg) is called when the last request is through. */
 void ld_server_drain(struct ld_server *server, bool cancel_streams, void (*drained)(void *arg),
                      void *arg);
-/* Closes everything. Only after a drain has ended (asserted). NULL is fine. */
+/* Closes everything. After a drain has ended; or, when a client keeps it from ending, once all
+ * operations are done (asserted: no handler may owe a reply): then that client is cut off. NULL is
+ * fine. */
 void ld_server_free(struct ld_server *server);
 
 struct ld_server_stats {

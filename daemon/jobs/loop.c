@@ -252,6 +252,7 @@ static void on_poll(uv_poll_t *uv, int status, int uv_events)
         events |= uv_events & UV_READABLE ? LD_WATCH_READ : 0;
         events |= uv_events & UV_WRITABLE ? LD_WATCH_WRITE : 0;
         events |= uv_events & UV_DISCONNECT ? LD_WATCH_DISCONNECT : 0;
+        events |= uv_events & UV_PRIORITIZED ? LD_WATCH_HANGUP : 0;
     }
     if (events)
         watch->fn(watch->arg, events);
@@ -291,6 +292,9 @@ void ld_watch_set(struct ld_watch *watch, unsigned events)
     uv_events |= events & LD_WATCH_READ ? UV_READABLE : 0;
     uv_events |= events & LD_WATCH_WRITE ? UV_WRITABLE : 0;
     uv_events |= events & LD_WATCH_DISCONNECT ? UV_DISCONNECT : 0;
+    /* libuv adds EPOLLHUP to whatever is asked for and reports it as that. Unix sockets never have
+     * urgent data, so asking for it alone means the hang-up alone. */
+    uv_events |= events & LD_WATCH_HANGUP ? UV_PRIORITIZED : 0;
     if (uv_poll_start(&watch->uv, uv_events, on_poll) < 0)
         abort(); /* only a closed descriptor can do that: our bug */
 }

@@ -52,8 +52,8 @@ struct ld_loop_lag ld_loop_lag(struct ld_loop *loop, bool reset_max);
 enum ld_watch_events {
     LD_WATCH_READ = 1 << 0,
     LD_WATCH_WRITE = 1 << 1,
-    LD_WATCH_DISCONNECT =
-        1 << 2, /* the peer closed, or shut down writing: poll(2) for POLLHUP tells */
+    LD_WATCH_DISCONNECT = 1 << 2, /* the peer closed, or shut down writing: see HANGUP */
+    LD_WATCH_HANGUP = 1 << 3,     /* of a socket: both directions are closed, the peer is gone */
 };
 struct ld_watch;
 typedef void (*ld_watch_fn)(void *arg, unsigned events);

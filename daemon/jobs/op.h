@@ -45,6 +45,7 @@ struct ld_op {
     struct ld_ops *ops;
     struct ld_op *next, *prev;
     struct ld_op_call *call;
+    void *tag; /* of whoever submits it for the owner */
     struct ld_job job;
     unsigned char state;
 };

@@ -301,6 +301,18 @@ int ld_ring_write(struct ld_ring *ring, const void *data, size_t len, struct ld_
     return 0;
 }
 
+bool ld_ring_offer(struct ld_ring *ring, const void *data, size_t len)
+{
+    struct ld_err err;
+    bool fits;
+
+    pthread_mutex_lock(&ring->lock);
+    fits = !ring->aborted && len <= ring->size - filled(ring);
+    pthread_mutex_unlock(&ring->lock);
+    /* Only the writer takes space: what fits now still fits. An abort in between ends the write. */
+    return fits && ld_ring_write(ring, data, len, &err) == 0;
+}
+
 /* ---- the loop ---- */
 
 /* What the loop can do now, in bytes; 0 with a state that is not MOVED. WAIT arms the wake. */

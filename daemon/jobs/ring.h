@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -47,6 +48,9 @@ int ld_ring_write(struct ld_ring *ring, const void *data, size_t len,
 /* At least one byte and at most len; 0 at the end of data. */
 ssize_t ld_ring_read(struct ld_ring *ring, void *data, size_t len,
                      struct ld_err *err) ld_must_check;
+
+/* All of it now, or nothing: false when there is no room, or the ring is aborted. Never blocks. */
+bool ld_ring_offer(struct ld_ring *ring, const void *data, size_t len);
 
 /* The same without a copy. peek gives a piece of what there is, at least one byte, 0 at the end;
  * consume takes n of it. reserve gives free space, at least one byte; commit makes n of it data. */

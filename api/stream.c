@@ -1,0 +1,479 @@
+/* Streamed replies: see reply.h. Loop thread, but for what producers call.
+ *
+ * A stream is held by its request, until the client has the last byte or has gone, and by whoever
+ * writes it, until that operation is done. Its head (status and headers) waits for the first byte
+ * in the ring, and for the end of the request's body: libmicrohttpd cannot do both at once.
+ *
+ * `ring` is constant. The producer may add headers before its first byte; the loop looks at them
+ * after it has seen that byte, so the ring's lock orders the two.
+ */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cjson/cJSON.h>
+
+#include "api/http.h"
+#include "api/reply.h"
+#include "daemon/base/mem.h"
+#include "daemon/jobs/loop.h"
+#include "daemon/jobs/ring.h"
+
+enum {
+    STREAM_RING = 256 * 1024,
+    VERB_RING = 64 * 1024,
+    BLOCK = 128 * 1024, /* libmicrohttpd's piece where the length is known */
+    MAX_FEED = 1 << 20, /* unsent bytes of a feed */
+};
+
+struct ld_stream {
+    unsigned refs;
+    struct ld_server *server;
+    struct ld_request *req; /* NULL once it has let go */
+    struct ld_ring *ring;
+    struct ld_op *work; /* cancelled when the client vanishes; NULL: nothing to cancel (any more) */
+    struct ld_op op;    /* the producer's */
+    struct ld_producer producer;
+    bool is_producer, has_begun, is_finished;
+    char request_id[33];
+    const char *type;
+    struct ld_header *headers;
+    uint64_t length;
+    char *last; /* after the ring */
+    size_t last_len, last_at;
+};
+
+static void unref(struct ld_stream *stream)
+{
+    if (--stream->refs > 0)
+        return;
+    stream->server->stats.downloads -= stream->is_producer;
+    ld_headers_free(&stream->headers);
+    free(stream->last);
+    free(stream);
+}
+
+/* The request lets go, or is let go. */
+static void detach(struct ld_stream *stream)
+{
+    stream->req->stream = NULL;
+    stream->req = NULL;
+    ld_ring_leave_loop(stream->ring);
+    unref(stream);
+}
+
+/* ---- the beginning of the reply ---- */
+
+static void begin(struct ld_stream *stream)
+{
+    struct ld_request *req = stream->req;
+    struct ld_header **end = &req->reply.headers;
+
+    stream->has_begun = true;
+    req->reply.status = stream->is_producer ? stream->producer.status : 200;
+    req->reply.type = ld_strdup(stream->type);
+    while (*end)
+        end = &(*end)->next;
+    *end = ld_steal(&stream->headers);
+    ld_exchange_reply(req);
+}
+
+static void try_begin(struct ld_stream *stream)
+{
+    struct ld_request *req = stream->req;
+    struct ld_err cause;
+
+    if (!req || stream->has_begun || req->body != LD_BODY_DONE)
+        return;
+    switch (ld_ring_poll(stream->ring)) {
+    case LD_RING_WAIT:
+        return;
+    case LD_RING_MOVED:
+    case LD_RING_END:
+        begin(stream);
+        return;
+    case LD_RING_ABORTED:
+        cause = *ld_ring_cause(stream->ring);
+        detach(stream);
+        ld_reply_error(req, &cause);
+        return;
+    }
+}
+
+void ld_stream_body_is_through(struct ld_stream *stream)
+{
+    try_begin(stream);
+}
+
+static void on_wake(void *arg)
+{
+    struct ld_stream *stream = arg;
+
+    if (stream->has_begun)
+        ld_exchange_resume(stream->req);
+    else
+        try_begin(stream);
+}
+
+void ld_stream_client_gone(struct ld_stream *stream)
+{
+    struct ld_request *req = stream->req;
+
+    if (stream->work && !req->upload_is_whole)
+        ld_ops_cancel(stream->server->options.ops, stream->work);
+    if (!stream->has_begun)
+        ld_exchange_drop(req);
+    detach(stream);
+}
+
+void ld_stream_abandon(struct ld_stream *stream)
+{
+    struct ld_err err = LD_ERR_INIT;
+
+    if (!stream->is_producer)
+        return;
+    if (stream->work)
+        ld_ops_cancel(stream->server->options.ops, stream->work);
+    (void)ld_err_set(&err, LD_E_UNAVAILABLE, "layerd is shutting down");
+    ld_ring_abort(stream->ring, &err);
+    on_wake(stream);
+}
+
+bool ld_stream_is_finished(const struct ld_stream *stream)
+{
+    return stream->is_finished;
+}
+
+/* ---- libmicrohttpd asks for bytes ---- */
+
+static ssize_t read_last(struct ld_stream *stream, char *buf, size_t max)
+{
+    size_t left = stream->last_len - stream->last_at;
+    size_t n = left < max ? left : max;
+
+    if (n == 0)
+        return MHD_CONTENT_READER_END_OF_STREAM;
+    memcpy(buf, stream->last + stream->last_at, n);
+    stream->last_at += n;
+    return (ssize_t)n;
+}
+
+static ssize_t read_stream(void *cls, uint64_t at, char *buf, size_t max)
+{
+    struct ld_stream *stream = cls;
+    size_t n;
+
+    (void)at;
+    if (!stream)
+        return MHD_CONTENT_READER_END_OF_STREAM;
+    if (stream->req->hung_up)
+        return MHD_CONTENT_READER_END_WITH_ERROR;
+    switch (ld_ring_try_read(stream->ring, buf, max, &n)) {
+    case LD_RING_MOVED:
+        stream->server->stats.bytes_out += n;
+        return (ssize_t)n;
+    case LD_RING_WAIT:
+        ld_exchange_suspend(stream->req);
+        return 0;
+    case LD_RING_END:
+        return read_last(stream, buf, max);
+    case LD_RING_ABORTED:
+        break;
+    }
+    return MHD_CONTENT_READER_END_WITH_ERROR;
+}
+
+/* NULL: only the head will be sent. */
+struct MHD_Response *ld_stream_response(struct ld_stream *stream)
+{
+    uint64_t size = stream ? stream->length : MHD_SIZE_UNKNOWN;
+
+    return MHD_create_response_from_callback(size, BLOCK, read_stream, stream, NULL);
+}
+
+/* ---- producers ---- */
+
+static struct ld_stream *stream_new(struct ld_request *req, size_t capacity, const char *type)
+{
+    struct ld_stream *stream = ld_new(struct ld_stream);
+
+    stream->refs = 2;
+    stream->server = req->server;
+    stream->req = req;
+    stream->type = type;
+    stream->length = MHD_SIZE_UNKNOWN;
+    stream->ring =
+        ld_ring_new(req->server->options.loop, LD_RING_TO_LOOP, capacity, on_wake, stream);
+    memcpy(stream->request_id, req->id, sizeof(stream->request_id));
+    assert(!req->stream);
+    req->stream = stream;
+    return stream;
+}
+
+static int run_producer(struct ld_op *op, struct ld_err *err)
+{
+    struct ld_stream *stream = op->arg;
+    int r = stream->producer.run(stream, stream->producer.arg, err);
+
+    if (r == 0)
+        ld_ring_end(stream->ring);
+    else
+        ld_ring_abort(stream->ring, err);
+    return r;
+}
+
+static void producer_done(struct ld_op *op)
+{
+    struct ld_stream *stream = op->arg;
+
+    stream->work = NULL;
+    if (op->rc < 0)
+        ld_ring_abort(stream->ring, &op->err); /* where it never ran */
+    ld_ring_leave_worker(stream->ring);
+    if (stream->producer.free)
+        stream->producer.free(stream->producer.arg);
+    try_begin(stream);
+    unref(stream);
+}
+
+/* The reply of a stream whose client wants the head only, or is gone: nothing is produced. */
+static void reply_without(struct ld_request *req, const struct ld_producer *producer)
+{
+    if (producer->free)
+        producer->free(producer->arg);
+    req->reply.status = producer->status;
+    req->reply.type = ld_strdup(producer->content_type);
+    req->reply.is_stream_head = true;
+    ld_exchange_reply(req);
+}
+
+void ld_reply_stream(struct ld_request *req, const struct ld_producer *producer)
+{
+    struct ld_server *server = req->server;
+    struct ld_stream *stream;
+
+    if (ld_request_is_head(req) || !req->conn) {
+        reply_without(req, producer);
+        return;
+    }
+    if (server->stats.downloads >= LD_MAX_DOWNLOADS) {
+        struct ld_err err = LD_ERR_INIT;
+
+        if (producer->free)
+            producer->free(producer->arg);
+        (void)ld_err_set(&err, LD_E_UNAVAILABLE, "%d downloads are under way already",
+                         LD_MAX_DOWNLOADS);
+        ld_reply_error(req, &err);
+        return;
+    }
+    stream = stream_new(req, STREAM_RING, producer->content_type);
+    stream->is_producer = true;
+    server->stats.downloads++;
+    stream->producer = *producer;
+    stream->work = &stream->op;
+    ld_op_init(&stream->op, LD_LANE_STREAM, run_producer, producer_done, stream);
+    ld_ops_submit(server->options.ops, &stream->op);
+    try_begin(stream); /* arms the wake */
+}
+
+int ld_stream_write(struct ld_stream *stream, const void *data, size_t len, struct ld_err *err)
+{
+    return ld_ring_write(stream->ring, data, len, err);
+}
+
+int ld_stream_json_line(struct ld_stream *stream, struct cJSON *json, struct ld_err *err)
+{
+    autofree char *text = cJSON_PrintUnformatted(json);
+    size_t len;
+
+    cJSON_Delete(json);
+    if (!text)
+        return ld_err_set(err, LD_E_UNAVAILABLE, "out of memory");
+    len = strlen(text);
+    text[len] = '\n'; /* in the place of the NUL */
+    return ld_ring_write(stream->ring, text, len + 1, err);
+}
+
+struct ld_ring *ld_stream_ring(struct ld_stream *stream)
+{
+    return stream->ring;
+}
+
+const bool *ld_stream_cancel(const struct ld_stream *stream)
+{
+    return &stream->op.cancel;
+}
+
+const char *ld_stream_request_id(const struct ld_stream *stream)
+{
+    return stream->request_id;
+}
+
+void ld_stream_header(struct ld_stream *stream, const char *name, const char *value)
+{
+    assert(ld_ring_total(stream->ring) == 0);
+    ld_header_add(&stream->headers, name, value);
+}
+
+void ld_stream_length(struct ld_stream *stream, uint64_t length)
+{
+    assert(ld_ring_total(stream->ring) == 0);
+    stream->length = length;
+}
+
+/* ---- streams of verbs ---- */
+
+struct ld_stream *ld_stream_attach(struct ld_request *req, const char *content_type,
+                                   struct ld_op *op)
+{
+    struct ld_stream *stream = stream_new(req, VERB_RING, content_type);
+
+    stream->work = op;
+    try_begin(stream); /* arms the wake, where the body is through already */
+    return stream;
+}
+
+void ld_stream_finish(struct ld_stream *stream, char *last)
+{
+    stream->work = NULL;
+    stream->is_finished = true;
+    stream->last = last;
+    stream->last_len = strlen(last);
+    ld_ring_end(stream->ring);
+    ld_ring_leave_worker(stream->ring);
+    try_begin(stream);
+    if (stream->req)
+        ld_exchange_resume(stream->req); /* waits for bytes, or for room for the rest of its body */
+    unref(stream);
+}
+
+struct ld_request *ld_stream_take_back(struct ld_stream *stream)
+{
+    struct ld_request *req = stream->req;
+
+    if (!req || stream->has_begun)
+        return NULL;
+    stream->work = NULL;
+    detach(stream);
+    ld_ring_leave_worker(stream->ring);
+    unref(stream);
+    return req;
+}
+
+/* ---- feeds ---- */
+
+struct ld_feed {
+    struct ld_server *server;
+    struct ld_request *req; /* NULL: nobody was there from the beginning */
+    void (*ended)(void *arg);
+    void *arg;
+    bool is_ending;
+    struct ld_buf unsent;
+    size_t at; /* of it, sent already */
+};
+
+void ld_feed_client_gone(struct ld_feed *feed)
+{
+    if (feed->req)
+        feed->req->feed = NULL;
+    feed->server->stats.feeds--;
+    if (feed->ended)
+        feed->ended(feed->arg);
+    ld_buf_done(&feed->unsent);
+    free(feed);
+}
+
+static void end_unheard(void *arg)
+{
+    ld_feed_client_gone(arg);
+}
+
+struct ld_feed *ld_reply_feed(struct ld_request *req, const char *content_type,
+                              void (*ended)(void *arg), void *arg)
+{
+    struct ld_server *server = req->server;
+    struct ld_feed *feed;
+
+    if (server->stats.feeds >= LD_MAX_FEEDS) {
+        struct ld_err err = LD_ERR_INIT;
+
+        (void)ld_err_set(&err, LD_E_UNAVAILABLE, "%d followers are connected already",
+                         LD_MAX_FEEDS);
+        ld_reply_error(req, &err);
+        return NULL;
+    }
+    feed = ld_new(struct ld_feed);
+    server->stats.feeds++;
+    feed->server = server;
+    feed->ended = ended;
+    feed->arg = arg;
+    feed->unsent = LD_BUF_INIT(2 * MAX_FEED);
+    if (req->conn) {
+        feed->req = req;
+        req->feed = feed;
+    } else {
+        ld_loop_post(server->options.loop, end_unheard, feed);
+    }
+    req->reply.status = 200;
+    req->reply.type = ld_strdup(content_type);
+    ld_exchange_reply(req);
+    return feed;
+}
+
+bool ld_feed_write(struct ld_feed *feed, const void *data, size_t len)
+{
+    ld_assert_loop();
+    if (!feed->req || feed->req->hung_up || feed->is_ending)
+        return false;
+    if (feed->unsent.len - feed->at + len > MAX_FEED) {
+        ld_exchange_cut(feed->req);
+        return false;
+    }
+    if (feed->at == feed->unsent.len) {
+        ld_buf_clear(&feed->unsent);
+        feed->at = 0;
+    }
+    ld_buf_add(&feed->unsent, data, len);
+    assert(!feed->unsent.full);
+    ld_exchange_resume(feed->req);
+    return true;
+}
+
+void ld_feed_end(struct ld_feed *feed)
+{
+    feed->ended = NULL;
+    ld_feed_cut(feed);
+}
+
+void ld_feed_cut(struct ld_feed *feed)
+{
+    feed->is_ending = true;
+    if (feed->req)
+        ld_exchange_resume(feed->req);
+}
+
+static ssize_t read_feed(void *cls, uint64_t at, char *buf, size_t max)
+{
+    struct ld_feed *feed = cls;
+    size_t left = feed->unsent.len - feed->at;
+    size_t n = left < max ? left : max;
+
+    (void)at;
+    if (feed->req->hung_up)
+        return MHD_CONTENT_READER_END_WITH_ERROR;
+    if (n == 0 && feed->is_ending)
+        return MHD_CONTENT_READER_END_OF_STREAM;
+    if (n == 0) {
+        ld_exchange_suspend(feed->req);
+        return 0;
+    }
+    memcpy(buf, feed->unsent.data + feed->at, n);
+    feed->at += n;
+    feed->server->stats.bytes_out += n;
+    return (ssize_t)n;
+}
+
+struct MHD_Response *ld_feed_response(struct ld_feed *feed)
+{
+    return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, BLOCK, read_feed, feed, NULL);
+}
