@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include <uthash.h>
 
@@ -136,6 +137,13 @@ static int remove_content(struct ld_untar *u, int root, const char *path, struct
     return r;
 }
 
+static bool is_at_or_below(const char *path, const char *dir)
+{
+    size_t len = strlen(dir);
+
+    return strncmp(path, dir, len) == 0 && (path[len] == '\0' || path[len] == '/');
+}
+
 int ld_untar_replace(struct ld_untar *u, int dir, const char *name, struct ld_err *err)
 {
     autofree char *path = ld_untar_path(u->dirs, name);
@@ -145,7 +153,9 @@ int ld_untar_replace(struct ld_untar *u, int dir, const char *name, struct ld_er
         return remove_file(u, dir, name, path, err);
     if (fd < 0)
         return ld_untar_sys(u, fd, "open what is replaced by", err);
-    ld_dirs_cut(u->targets, 0); /* it may stand in there */
+    /* Never so while a link is made whose target is open: it does not lie in what it replaces. */
+    if (is_at_or_below(ld_dirs_path(u->targets), path))
+        ld_dirs_cut(u->targets, 0);
     if (remove_content(u, fd, path, err) < 0)
         return -1;
     if (unlinkat(dir, name, AT_REMOVEDIR) < 0)

@@ -225,6 +225,8 @@ static struct m_node *go_one(struct way *w, struct m_node *at, const char *name)
             return NULL;
         return w->e ? attach(child) : child;
     }
+    if (child->inode->is_from_below) /* whatever it is: unpacking does not look below */
+        return NULL;
     if (child->inode->e.type == M_SYMLINK) {
         const char *target = child->inode->e.target;
 
@@ -281,6 +283,7 @@ static struct m_inode *lower_inode(struct m_layer *layer, const char *target)
     if (!there || m_is_dir(there))
         return NULL;
     inode = new_inode(&there->inode->e);
+    inode->is_from_below = true;
     ld_grow(&layer->links, &layer->cap_links, layer->n_links + 1, sizeof(*layer->links));
     layer->links[layer->n_links++] =
         (struct lower_link){.target = ld_strdup(target), .inode = inode};

@@ -43,7 +43,8 @@ uint8_t m_byte(uint64_t seed, uint64_t i);
 /* What several names may share. Its attributes are those of the entry that made it. */
 struct m_inode {
     struct m_entry e;
-    unsigned names; /* in its layer; counted by m_layer_close */
+    unsigned names;     /* in its layer; counted by m_layer_close */
+    bool is_from_below; /* a hard link to a name of a lower layer made it */
 };
 
 struct m_node {
@@ -68,5 +69,4 @@ bool m_layer_add(struct m_layer *layer, const struct m_entry *e);
 struct m_node *m_layer_close(struct m_layer *layer);
 
 struct m_node *m_child(const struct m_node *dir, const char *name);
-
 bool m_is_dir(const struct m_node *node);
