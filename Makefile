@@ -78,7 +78,11 @@ $(OUT)/layerd: $(call obj,daemon/main.c) $(OUT)/liblayerd.a
 	$(call run,LD,$(CC) $(LDFLAGS_ALL) -o $@ $^ $(libs.daemon))
 $(OUT)/layerctl: $(call obj,client/main.c) $(OUT)/libclient.a $(OUT)/libbase.a
 	$(call run,LD,$(CC) $(LDFLAGS_ALL) -o $@ $^ $(libs.client))
-$(OUT)/unit/%: $(OUT)/obj/tests/unit/%.o $(OUT)/libtest.a $(OUT)/libclient.a $(OUT)/liblayerd.a
+# The client and the daemon are two programs: a test is of the one or of the other.
+$(OUT)/unit/test_client_%: $(OUT)/obj/tests/unit/test_client_%.o $(OUT)/libtest.a $(OUT)/libclient.a $(OUT)/libbase.a
+	@mkdir -p $(@D)
+	$(call run,LD,$(CC) $(LDFLAGS_ALL) -o $@ $^ $(libs.test) $(libs.client))
+$(OUT)/unit/%: $(OUT)/obj/tests/unit/%.o $(OUT)/libtest.a $(OUT)/liblayerd.a
 	@mkdir -p $(@D)
 	$(call run,LD,$(CC) $(LDFLAGS_ALL) -o $@ $^ $(libs.test) $(libs.daemon))
 $(OUT)/api-tests/%: $(OUT)/obj/tests/api/%.o $(OUT)/libtest.a $(OUT)/liblayerd.a
