@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "client/args.h"
 #include "client/style.h"
@@ -44,7 +45,7 @@ struct ld_cmd {
     int (*run)(struct ld_cli *cli, struct ld_err *err);
 };
 
-enum { LD_OPERANDS_MANY = 1024 };
+#define LD_OPERANDS_MANY SIZE_MAX
 
 struct ld_cmd_group {
     const char *name; /* "container", or "" for commands that belong to no resource */

@@ -32,6 +32,7 @@ struct run {
     struct ld_http_reply *reply;
     CURL *curl;
     struct ld_err *err;
+    uint64_t sent;
     bool failed; /* *err says why a callback gave up */
 };
 
@@ -72,20 +73,26 @@ void ld_http_close_p(struct ld_http **http)
 
 void ld_http_reply_done(struct ld_http_reply *reply)
 {
+    ld_buf_done(&reply->stat);
     ld_buf_done(&reply->body);
 }
 
 static size_t on_read(char *data, size_t size, size_t n, void *arg)
 {
     struct run *run = arg;
-    ssize_t got = run->call->read(run->call->read_arg, data, size * n);
+    const struct ld_http_call *call = run->call;
+    ssize_t got = call->read(call->read_arg, data, size * n);
 
-    if (got < 0) {
+    if (got > 0)
+        run->sent += (uint64_t)got;
+    if (got < 0)
         (void)ld_err_sys(run->err, (int)got, "read what is to be sent");
-        run->failed = true;
-        return CURL_READFUNC_ABORT;
-    }
-    return (size_t)got;
+    else if (got == 0 && call->has_size && run->sent < call->size)
+        (void)ld_err_set(run->err, LD_E_IO, "the file became shorter while it was sent");
+    else
+        return (size_t)got;
+    run->failed = true;
+    return CURL_READFUNC_ABORT;
 }
 
 /* Bodies are streams: when curl wants to begin again (a kept connection turned out to be closed),
@@ -120,26 +127,23 @@ static size_t on_write(char *data, size_t size, size_t n, void *arg)
     return len;
 }
 
-/* The value of "Name: value\r\n" when the name is this one. */
-static bool take_header(const char *line, size_t len, const char *name, char *ret, size_t size)
+/* The value of "Name: value\r\n" when the name is this one; NULL otherwise. *len is the value's
+ * then. */
+static const char *value_of(const char *line, const char *name, size_t *len)
 {
     size_t n = strlen(name);
 
-    if (len <= n || strncasecmp(line, name, n) != 0 || line[n] != ':')
-        return false;
+    if (*len <= n || strncasecmp(line, name, n) != 0 || line[n] != ':')
+        return NULL;
     line += n + 1;
-    len -= n + 1;
-    while (len > 0 && isspace((unsigned char)*line)) {
+    *len -= n + 1;
+    while (*len > 0 && isspace((unsigned char)*line)) {
         line++;
-        len--;
+        (*len)--;
     }
-    while (len > 0 && isspace((unsigned char)line[len - 1]))
-        len--;
-    if (len >= size)
-        return false;
-    memcpy(ret, line, len);
-    ret[len] = '\0';
-    return true;
+    while (*len > 0 && isspace((unsigned char)line[*len - 1]))
+        (*len)--;
+    return line;
 }
 
 static size_t on_header(char *line, size_t size, size_t n, void *arg)
@@ -147,15 +151,22 @@ static size_t on_header(char *line, size_t size, size_t n, void *arg)
     struct run *run = arg;
     struct ld_http_reply *reply = run->reply;
     size_t len = size * n;
+    const char *value = value_of(line, "content-type", &len);
 
-    if (take_header(line, len, "content-type", reply->content_type, sizeof(reply->content_type))) {
+    if (value && len < sizeof(reply->content_type)) {
+        memcpy(reply->content_type, value, len);
+        reply->content_type[len] = '\0';
         reply->content_type[strcspn(reply->content_type, "; ")] = '\0';
         for (char *p = reply->content_type; *p; p++)
             *p = (char)tolower((unsigned char)*p);
     }
-    (void)(take_header(line, len, "location", reply->location, sizeof(reply->location)) ||
-           take_header(line, len, "x-layerd-stat", reply->stat, sizeof(reply->stat)));
-    return len;
+    len = size * n;
+    value = value_of(line, "x-layerd-stat", &len);
+    if (value) {
+        ld_buf_clear(&reply->stat);
+        ld_buf_add(&reply->stat, value, len);
+    }
+    return size * n;
 }
 
 /* Who may use the socket, for the hint. */

@@ -43,12 +43,12 @@ struct ld_http_call {
 struct ld_http_reply {
     int status;
     char content_type[128]; /* in lower case, without parameters */
-    char location[1024];
-    char stat[4096]; /* X-Layerd-Stat */
+    struct ld_buf stat;     /* X-Layerd-Stat */
     struct ld_buf body;
 };
 
-#define LD_HTTP_REPLY_INIT ((struct ld_http_reply){.body = {.max = (size_t)256 << 20}})
+#define LD_HTTP_REPLY_INIT                                                                         \
+    ((struct ld_http_reply){.stat = {.max = 256 << 10}, .body = {.max = (size_t)256 << 20}})
 
 void ld_http_reply_done(struct ld_http_reply *reply);
 #define autoreply LD_AUTO(ld_http_reply_done)

@@ -68,7 +68,7 @@ int ld_file_url(const struct ld_place *place, struct ld_buf *url, struct ld_err 
 
 static int parse_stat(const char *header, struct ld_file_info *ret)
 {
-    autobuf struct ld_buf text = LD_BUF_INIT(1 << 16);
+    autobuf struct ld_buf text = LD_BUF_INIT(256 << 10);
     autojson cJSON *doc = NULL;
     const char *fraction;
     uint64_t mode;
@@ -125,7 +125,7 @@ int ld_file_stat(struct ld_cli *cli, const struct ld_place *place, struct ld_fil
             ask_why(cli, place, err);
         return -1;
     }
-    if (parse_stat(reply.stat, ret) < 0)
+    if (parse_stat(ld_buf_str(&reply.stat), ret) < 0)
         return ld_err_set(err, LD_E_IO, "the daemon's description of '%s' is not valid",
                           place->path);
     return 0;

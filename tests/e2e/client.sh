@@ -1,0 +1,407 @@
+#!/bin/bash
+# layerctl against a real layerd: every command, its output, its exit status. Root.
+#
+#     tests/e2e/client.sh [BUILD]       BUILD: the folder with layerd and layerctl (default: build)
+#
+# All happens in a mount namespace of its own on a tmpfs, so that nothing stays when it ends, however it ends.
+
+set -uo pipefail
+
+if [[ -z ${LAYERCTL_E2E_INSIDE-} ]]; then
+    build=$(realpath -- "${1:-build}") || exit 2
+    exec env LAYERCTL_E2E_INSIDE=1 unshare --mount --propagation private -- "$0" "$build"
+fi
+
+build=$1
+PATH=$build:$PATH
+unset LAYERD_HOST NO_COLOR
+export LC_ALL=C.UTF-8 TERM=dumb
+mount -t tmpfs -o size=1G,mode=755 layerctl-e2e /mnt || exit 2
+cd /mnt || exit 2
+
+passed=0 failed=0
+status='' out='' err='' # of the last command
+
+ok() { passed=$((passed + 1)); }
+
+fail() {
+    failed=$((failed + 1))
+    printf 'not ok: %s\n' "$1"
+    printf '    status: %s\n    stdout: %s\n    stderr: %s\n' "$status" "${out//$'\n'/$'\n            '}" \
+        "${err//$'\n'/$'\n            '}"
+}
+
+# run STATUS COMMAND...: runs it, keeps what it printed, expects that exit status.
+run() {
+    local want=$1
+    shift
+    "$@" >.out 2>.err </dev/null
+    status=$?
+    out=$(<.out)
+    err=$(<.err)
+    if [[ $status == "$want" ]]; then ok; else fail "'$*' should exit with $want"; fi
+}
+
+# is WHAT ACTUAL EXPECTED; has WHAT TEXT PATTERN (a glob, anywhere in the text); lacks the same.
+is() { if [[ $2 == "$3" ]]; then ok; else fail "$1: '$2' should be '$3'"; fi; }
+# shellcheck disable=SC2053
+has() { if [[ $2 == *$3* ]]; then ok; else fail "$1 should have '$3'"; fi; }
+lacks() { if [[ $2 != *"$3"* ]]; then ok; else fail "$1 should not have '$3'"; fi; }
+
+daemon=''
+start_daemon() {
+    mkdir -p data run
+    layerd --data-root /mnt/data --run-root /mnt/run -H unix:///mnt/run/layerd.sock -G root \
+        --log-level warn 2>>daemon.log &
+    daemon=$!
+    for _ in {1..200}; do
+        layerctl version >/dev/null 2>&1 && return
+        sleep 0.05
+    done
+    echo "the daemon does not start:"
+    cat daemon.log
+    exit 1
+}
+
+stop_daemon() {
+    [[ -n $daemon ]] || return 0
+    kill "$daemon" 2>/dev/null
+    wait "$daemon"
+    daemon=''
+}
+trap stop_daemon EXIT
+
+# blob FILE DIR: puts it into an OCI layout, prints "sha256:HEX SIZE".
+blob() {
+    local hex
+    hex=$(sha256sum <"$1" | cut -d' ' -f1)
+    cp "$1" "$2/blobs/sha256/$hex"
+    echo "sha256:$hex $(stat -c %s "$1")"
+}
+
+# oci FILE REF LAYER.tar...: an image of these layers, as a tar of an OCI layout.
+oci() {
+    local file=$1 ref=$2 dir=oci.tmp digest size layers='' ids=''
+    shift 2
+    rm -rf $dir
+    mkdir -p $dir/blobs/sha256
+    for layer in "$@"; do
+        read -r digest size < <(blob "$layer" $dir)
+        layers+="${layers:+,}{\"mediaType\":\"application/vnd.oci.image.layer.v1.tar\",\"digest\":\"$digest\",\"size\":$size}"
+        ids+="${ids:+,}\"$digest\""
+    done
+    cat >config.tmp <<-JSON
+	{"architecture":"$(dpkg --print-architecture)","os":"linux","created":"2026-01-02T03:04:05Z",
+	"config":{"Cmd":["sh"],"Volumes":{"/declared":{}}},"rootfs":{"type":"layers","diff_ids":[$ids]},
+	"history":[{"created":"2026-01-02T03:04:05Z","created_by":"a step"},{"created_by":"CMD sh","empty_layer":true}$(
+        for ((i = 1; i < $#; i++)); do printf ',{"created_by":"another step"}'; done)]}
+	JSON
+    read -r digest size < <(blob config.tmp $dir)
+    printf '{"schemaVersion":2,"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"%s","size":%s},"layers":[%s]}' \
+        "$digest" "$size" "$layers" >manifest.tmp
+    read -r digest size < <(blob manifest.tmp $dir)
+    printf '{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"%s","size":%s,"annotations":{"org.opencontainers.image.ref.name":"%s"}}]}' \
+        "$digest" "$size" "$ref" >$dir/index.json
+    echo '{"imageLayoutVersion":"1.0.0"}' >$dir/oci-layout
+    tar -C $dir -cf "$file" .
+    rm -rf $dir config.tmp manifest.tmp
+}
+
+make_images() {
+    mkdir -p root/{etc,usr/bin,srv/data,declared} two/etc
+    echo base >root/etc/hostname
+    echo seed >root/srv/data/seed
+    ln -s hostname root/etc/link
+    ln -s ../srv root/etc/dirlink
+    printf '#!/bin/sh\n' >root/usr/bin/tool
+    chmod 4755 root/usr/bin/tool
+    head -c 3000000 /dev/urandom >root/usr/bin/big
+    echo two >two/etc/two
+    tar -C root -cf one.layer .
+    tar -C two -cf two.layer etc
+    oci one.tar base:1 one.layer
+    oci two.tar base:2 one.layer two.layer
+}
+
+test_without_daemon() {
+    run 5 layerctl -H unix:///mnt/none.sock ps
+    has stderr "$err" "cannot reach layerd at unix:///mnt/none.sock: No such file or directory"
+    has stderr "$err" "hint: is the daemon running?"
+    run 5 env LAYERD_HOST=unix:///mnt/none.sock layerctl ps
+    run 2 layerctl -H tcp://localhost:1 ps
+    run 0 layerctl --version
+    run 0 layerctl --help
+    run 0 layerctl help container create
+    has help "$out" "--mount-now"
+    run 0 layerctl image --help
+    run 2 layerctl
+    run 2 layerctl container
+    run 2 layerctl crate
+    has stderr "$err" "did you mean 'layerctl create'?"
+    run 2 layerctl ps --filtre x
+    run 2 layerctl ps extra
+    run 2 layerctl mount
+    run 2 layerctl ps --format xml
+}
+
+test_images() {
+    run 0 layerctl load one.tar
+    has load "$out" "base:1"
+    has load "$out" "1 layer added"
+    is "progress in a pipe" "$err" ""
+    out=$(layerctl load -q <two.tar) status=$?
+    is "load from standard input" "$status" 0
+    has "load -q" "$out" "sha256:"
+    run 0 layerctl load -i two.tar
+    has load "$out" "0 layers added (0 B), 2 reused"
+    run 1 layerctl load /mnt/one.layer.missing
+    run 1 layerctl load root/etc/hostname
+    run 2 layerctl load root
+    has stderr "$err" "is a directory"
+    run 1 layerctl load --type docker one.tar
+    run 0 layerctl load --type rootfs -t plain:1 one.layer
+    run 0 layerctl images
+    is "rows of images" "$(wc -l <<<"$out")" 4
+    has images "$out" "REFERENCE"
+    run 0 layerctl images -q
+    is "ids of images" "$(grep -cx 'sha256:[0-9a-f]\{64\}' <<<"$out")" 3
+    run 0 layerctl images -f 'name=base:*'
+    is "rows of filtered images" "$(wc -l <<<"$out")" 3
+    run 2 layerctl images -f colour=red
+    run 0 layerctl images --format json
+    has json "$out" '{"items":['
+    run 0 layerctl image inspect base:1
+    has inspect "$out" '"id":*"sha256:'
+    run 0 layerctl history base:2
+    has history "$out" "a step"
+    run 0 layerctl tag base:1 other:1 team/web:2
+    run 0 layerctl image inspect team/web:2
+    run 0 layerctl rmi other:1
+    has rmi "$out" "other:1: untagged"
+    run 0 layerctl untag team/web:2
+    run 0 layerctl rmi plain:1
+    has rmi "$out" "plain:1: removed"
+    run 3 layerctl rmi plain:1
+    run 3 layerctl image inspect nothing:here
+    run 0 layerctl layers
+    run 0 layerctl layer inspect "$(layerctl layers -q | head -n 1)"
+    run 0 layerctl jobs
+    has jobs "$out" "import"
+    run 0 layerctl job show "$(layerctl jobs -q | tail -n 1)"
+}
+
+test_containers() {
+    local id mnt
+    run 0 layerctl create --name web -l team=storage -v data:/srv/data --tmpfs /tmp base:2
+    id=$out
+    is "the id's length" ${#id} 64
+    run 4 layerctl create --name web base:2
+    has stderr "$err" "web"
+    run 3 layerctl create --name x nothing:here
+    run 2 layerctl create --name UPPER base:2
+    run 2 layerctl create --name x --mount type=nfs,target=/x base:2
+    run 0 layerctl create --ensure --name web -l team=storage -v data:/srv/data --tmpfs /tmp base:2
+    is "the same container" "$out" "$id"
+    run 4 layerctl create --ensure --name web base:1
+    run 0 layerctl ps
+    has ps "$out" "web*base:2*created"
+    run 0 layerctl ps -q
+    is "ps -q" "$out" "$id"
+    run 0 layerctl ps -f state=mounted -q
+    is "none mounted" "$out" ""
+    run 0 layerctl mount web
+    mnt=$out
+    is "what is mounted" "$(cat "$mnt/etc/hostname" "$mnt/etc/two" "$mnt/srv/data/seed")" $'base\ntwo\nseed'
+    run 0 layerctl mount web
+    is "the same mountpoint" "$out" "$mnt"
+    echo changed >"$mnt/etc/hostname"
+    echo new >"$mnt/etc/new"
+    rm "$mnt/usr/bin/tool"
+    printf x >"$mnt/etc/"$'evil\033[31m'
+    run 0 layerctl diff web
+    has diff "$out" "C /etc/hostname"
+    has diff "$out" "A /etc/new"
+    has diff "$out" "D /usr/bin/tool"
+    has diff "$out" 'A /etc/evil\\x1b\[31m'
+    lacks diff "$out" $'\033'
+    rm "$mnt/etc/"$'evil\033[31m'
+    run 0 layerctl diff --tar -o diff.tar web
+    has "the layer's names" "$(tar tf diff.tar)" "usr/bin/.wh.tool"
+    run 0 layerctl export -o export.tar web
+    is "the exported file" "$(tar xOf export.tar ./etc/hostname 2>/dev/null || tar xOf export.tar etc/hostname)" changed
+    out=$(script -qec 'layerctl export web' /dev/null 2>&1) status=$?
+    is "export to a terminal" "$status" 2
+    run 4 layerctl rm web
+    has stderr "$err" "hint:"
+    (cd "$mnt" && exec sleep 1000) &
+    local holder=$!
+    for _ in {1..100}; do [[ $(readlink "/proc/$holder/cwd") == "$mnt" ]] && break; sleep 0.02; done
+    run 4 layerctl umount web
+    has stderr "$err" "process $holder (sleep): cwd"
+    kill $holder
+    wait $holder 2>/dev/null
+    run 0 layerctl umount web
+    run 0 layerctl umount web
+    run 0 layerctl rename web shop
+    run 0 layerctl label shop team- owner=ada
+    run 0 layerctl inspect shop
+    has inspect "$out" '"owner":*"ada"'
+    lacks inspect "$out" '"team"'
+    run 0 layerctl container inspect -s shop
+    has inspect "$out" '"bytes"'
+    run 0 layerctl inspect --format json "${id:0:12}"
+    has inspect "$out" '"name":"shop"'
+    run 3 layerctl inspect nothing
+    run 3 layerctl mount nothing shop
+    is "the other one is mounted" "$out" "$mnt"
+    run 4 layerctl volume rm data
+    has stderr "$err" "shop"
+    run 0 layerctl create -m --name brief --rm base:1
+    is "a mountpoint" "$(cat "$out/etc/hostname")" base
+    run 0 layerctl umount brief
+    run 3 layerctl container inspect brief
+    run 4 layerctl create -m --name broken -v /mnt/not-there:/x base:1
+    run 3 layerctl container inspect broken
+    run 0 layerctl rm -f -v shop
+    is "rm" "$out" shop
+    is "the volume stays" "$(layerctl volume ls -q -f anonymous=0)" data
+    is "anonymous ones go" "$(layerctl volume ls -q -f anonymous=1)" ""
+}
+
+test_volumes() {
+    run 0 layerctl volume create -l a=b cache
+    is "volume create" "$out" cache
+    run 4 layerctl volume create cache
+    run 0 layerctl volume create --ensure -l a=b cache
+    run 0 layerctl volume inspect -s cache
+    has inspect "$out" '"a":*"b"'
+    run 0 layerctl volumes
+    has volumes "$out" "cache"
+    run 3 layerctl volume rm nothing cache data
+    is "the others are removed" "$out" $'cache\ndata'
+    run 0 layerctl volume ls -q
+    is "no volume is left" "$out" ""
+}
+
+test_cp() {
+    mkdir -p local/tree/sub out/here
+    echo one >local/tree/file
+    echo two >local/tree/sub/file
+    ln -s file local/tree/link
+    chmod 2750 local/tree/sub
+    touch -d '2001-02-03 04:05:06.789012345 UTC' local/tree/file
+    run 0 layerctl create --name c base:1
+
+    run 0 layerctl cp local/tree/file c:/etc/
+    run 0 layerctl cat c:/etc/file
+    is "cat" "$out" one
+    run 0 layerctl cp local/tree/file c:/etc/renamed
+    run 0 layerctl cp local/tree c:/srv
+    run 0 layerctl cp local/tree c:/srv/copy
+    run 0 layerctl cp local/tree/. c:/srv/data
+    run 0 layerctl cp local/tree/file c:/etc/dirlink
+    tar -C local -c tree | layerctl cp - c:/usr
+    is "cp -" "$?" 0
+    run 0 layerctl files c:/srv
+    has files "$out" "copy"
+    has files "$out" "tree"
+    run 3 layerctl cp local/tree/file c:/nowhere/
+    run 4 layerctl cp local/tree c:/etc/hostname
+    run 3 layerctl cp local/tree/file nothing:/etc
+    run 1 layerctl cp local/missing c:/etc
+    run 2 layerctl cp local/tree out
+
+    run 0 layerctl cp c:/srv/copy out/new
+    is "a tree and back" "$(diff -r --no-dereference local/tree out/new && stat -c %a out/new/sub)" 2750
+    is "its time" "$(stat -c %y out/new/file)" "$(stat -c %y local/tree/file)"
+    is "its owner inside" "$(layerctl files c:/srv/copy | awk '$NF == "file" {print $2, $3}')" "0 0"
+    run 0 layerctl cp c:/srv/copy out/here
+    run 0 layerctl cp c:/srv/copy/. out/here
+    is "into a directory" "$(ls out/here)" $'copy\nfile\nlink\nsub'
+    run 0 layerctl cp c:/usr/bin/tool out/tool
+    is "set-id bits" "$(stat -c %a out/tool)" 4755
+    run 0 layerctl cp c:/etc/renamed out/here
+    run 0 layerctl cp c:/etc/link out/link
+    is "a symlink is copied itself" "$(readlink out/link)" hostname
+    run 0 layerctl cp -L c:/etc/dirlink out/followed
+    is "or followed" "$(ls out/followed/copy)" $'file\nlink\nsub'
+    run 0 layerctl cp c:/usr/bin/big out/big
+    is "a large file" "$(sha256sum <out/big)" "$(sha256sum <root/usr/bin/big)"
+    layerctl cp c:/srv/copy - | tar x -C out
+    is "to standard output" "$(cat out/copy/sub/file)" two
+    run 0 layerctl cp c:/ out/whole
+    is "a whole root" "$(cat out/whole/etc/hostname)" base
+    run 3 layerctl cp c:/nowhere out
+    run 4 layerctl cp c:/srv/copy out/big
+    run 3 layerctl cp c:/etc/renamed out/nowhere/
+    is "nothing half made" "$(find out -name '*.part-*')" ""
+
+    run 4 layerctl container rm-file c:/srv/copy
+    run 0 layerctl container rm-file -r c:/srv/copy c:/etc/link
+    run 3 layerctl cat c:/srv/copy/file
+    run 0 layerctl cat c:/etc/hostname
+    run 0 layerctl rm c
+}
+
+test_system() {
+    run 0 layerctl info
+    has info "$out" "overlay"
+    has info "$out" "/mnt/data"
+    run 0 layerctl df
+    has df "$out" "total"
+    run 0 layerctl df -i
+    has df "$out" "base:1"
+    run 0 layerctl df --format json
+    run 0 layerctl version
+    has version "$out" "layerd    0."
+    run 0 layerctl events -f type=container.created
+    has events "$out" "container.created*web"
+    run 0 layerctl events --after latest
+    is "nothing is newer" "$out" ""
+    timeout 10 layerctl events -F --after latest --limit 1 >follow.out &
+    local follower=$!
+    sleep 0.3
+    layerctl volume create late >/dev/null
+    wait $follower
+    is "follow" "$?" 0
+    has "the followed event" "$(<follow.out)" "volume.created*late"
+    layerctl volume rm late >/dev/null
+    run 0 layerctl api GET /v1
+    has api "$out" '"name":"layerd"'
+    run 3 layerctl api GET /v1/containers/nothing
+    has api "$out" '"code":"not_found"'
+    run 0 layerctl api POST /v1/volumes -d '{"name":"raw"}'
+    run 0 layerctl api DELETE /v1/volumes/raw
+    run 2 layerctl api get /v1
+    run 0 layerctl __complete -- create --driver ''
+    has completion "$out" "overlay"
+    run 0 layerctl __complete -- rmi base
+    is completion "$out" $'base:1\nbase:2'
+    layerctl images >/dev/full 2>.err
+    status=$? err=$(<.err)
+    is "a full disk is a failure" "$status" 1
+    out=$(TERM=xterm script -qec 'layerctl images' /dev/null) status=$?
+    has "colours on a terminal" "$out" $'\033[1m'
+    out=$(TERM=xterm NO_COLOR=1 script -qec 'layerctl images' /dev/null) status=$?
+    lacks "no colours with NO_COLOR" "$out" $'\033['
+    out=$(TERM=xterm script -qec 'layerctl load one.tar' /dev/null) status=$?
+    has "progress on a terminal" "$out" "one.tar send"
+}
+
+make_images
+test_without_daemon
+export LAYERD_HOST=unix:///mnt/run/layerd.sock
+start_daemon
+test_images
+test_containers
+test_volumes
+test_cp
+test_system
+stop_daemon
+
+if [[ -s daemon.log ]]; then
+    echo "the daemon's log:"
+    tail -n 20 daemon.log
+fi
+echo "client: $passed passed, $failed failed"
+[[ $failed == 0 ]]
