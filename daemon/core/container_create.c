@@ -21,7 +21,7 @@
 #include "daemon/core/rootfs.h"
 #include "daemon/core/state.h"
 #include "daemon/core/volume.h"
-#include "daemon/image/json.h"
+#include "daemon/image/doc.h"
 #include "daemon/image/oci.h"
 #include "daemon/jobs/op.h"
 

@@ -16,7 +16,7 @@
 #include "daemon/base/fdio.h"
 #include "daemon/base/mem.h"
 #include "daemon/image/archive_impl.h"
-#include "daemon/image/json.h"
+#include "daemon/image/doc.h"
 #include "daemon/image/source.h"
 
 static const char *const format_names[] = {

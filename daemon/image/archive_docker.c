@@ -11,7 +11,7 @@
 #include "daemon/base/parse.h"
 #include "daemon/base/sid.h"
 #include "daemon/image/archive_impl.h"
-#include "daemon/image/json.h"
+#include "daemon/image/doc.h"
 
 static const char document[] = "manifest.json";
 
@@ -115,14 +115,14 @@ static int add_image(struct ld_archive *a, const struct item *item, struct ld_er
 
 static int add_item(struct ld_archive *a, const cJSON *json, const char *what, struct ld_err *err)
 {
-    struct ld_json_reader r = {.what = what, .err = err};
+    struct ld_doc_reader r = {.what = what, .err = err};
     LD_AUTO(item_done) struct item item = {0};
 
     if (!cJSON_IsObject(json))
         return ld_err_set(err, LD_E_BAD_CONTENT, "%s is not an object", what);
-    if (ld_json_string(&r, json, "Config", true, &item.config) < 0 ||
-        ld_json_strings(&r, json, "RepoTags", &item.tags) < 0 ||
-        ld_json_strings(&r, json, "Layers", &item.layers) < 0)
+    if (ld_doc_string(&r, json, "Config", true, &item.config) < 0 ||
+        ld_doc_strings(&r, json, "RepoTags", &item.tags) < 0 ||
+        ld_doc_strings(&r, json, "Layers", &item.layers) < 0)
         return -1;
     if (ld_strv_len(item.layers) > LD_MAX_LAYERS)
         return ld_err_over_limit(err, "image_layers", LD_MAX_LAYERS, "%s has %zu layers", what,
@@ -132,14 +132,14 @@ static int add_item(struct ld_archive *a, const cJSON *json, const char *what, s
 
 static int read_items(struct ld_archive *a, struct ld_err *err)
 {
-    LD_AUTO(ld_json_free_p) cJSON *json = NULL;
+    LD_AUTO(ld_doc_free_p) cJSON *json = NULL;
     autofree char *text = NULL;
     struct ld_archive_span span;
     const cJSON *item;
     size_t n = 0;
 
     if (ld_archive_document(a, document, &span, &text, err) < 0 ||
-        ld_json_parse(text, (size_t)span.size, document, &json, err) < 0)
+        ld_doc_parse(text, (size_t)span.size, document, &json, err) < 0)
         return -1;
     if (!cJSON_IsArray(json))
         return ld_err_set(err, LD_E_BAD_CONTENT, "%s is not a JSON array", document);

@@ -10,7 +10,7 @@
 #include "daemon/base/err.h"
 #include "daemon/base/mem.h"
 #include "daemon/image/archive_impl.h"
-#include "daemon/image/json.h"
+#include "daemon/image/doc.h"
 
 enum {
     MAX_NESTING = 4, /* indexes in indexes; real ones have one */
@@ -340,15 +340,15 @@ static int add_all(struct ld_archive *a, const struct ld_oci_index *index, struc
 
 static int check_layout(struct ld_archive *a, struct ld_err *err)
 {
-    struct ld_json_reader r = {.what = "oci-layout", .err = err};
-    LD_AUTO(ld_json_free_p) struct cJSON *json = NULL;
+    struct ld_doc_reader r = {.what = "oci-layout", .err = err};
+    LD_AUTO(ld_doc_free_p) struct cJSON *json = NULL;
     autofree char *text = NULL;
     struct ld_archive_span span;
     const char *version;
 
     if (ld_archive_document(a, "oci-layout", &span, &text, err) < 0 ||
-        ld_json_parse(text, (size_t)span.size, "oci-layout", &json, err) < 0 ||
-        ld_json_string(&r, json, "imageLayoutVersion", true, &version) < 0)
+        ld_doc_parse(text, (size_t)span.size, "oci-layout", &json, err) < 0 ||
+        ld_doc_string(&r, json, "imageLayoutVersion", true, &version) < 0)
         return -1;
     if (strncmp(version, "1.", 2) != 0)
         return ld_err_set(err, LD_E_BAD_CONTENT,

@@ -12,7 +12,7 @@
 #include "daemon/base/err.h"
 #include "daemon/base/mem.h"
 #include "daemon/base/sid.h"
-#include "daemon/image/json.h"
+#include "daemon/image/doc.h"
 
 static const struct {
     const char *media_type;
@@ -62,12 +62,12 @@ static void descriptor_done(struct ld_oci_descriptor *d)
     *d = (struct ld_oci_descriptor){0};
 }
 
-static int copy_field(const struct ld_json_reader *r, const cJSON *from, const char *name, char *to,
+static int copy_field(const struct ld_doc_reader *r, const cJSON *from, const char *name, char *to,
                       size_t size)
 {
     const char *text;
 
-    if (ld_json_string(r, from, name, false, &text) < 0)
+    if (ld_doc_string(r, from, name, false, &text) < 0)
         return -1;
     if (text && strlen(text) >= size)
         return ld_err_set(r->err, LD_E_BAD_CONTENT, "%s: '%s' is longer than %zu bytes", r->what,
@@ -76,7 +76,7 @@ static int copy_field(const struct ld_json_reader *r, const cJSON *from, const c
     return 0;
 }
 
-static int read_platform(const struct ld_json_reader *r, const cJSON *from,
+static int read_platform(const struct ld_doc_reader *r, const cJSON *from,
                          struct ld_oci_platform *ret)
 {
     if (copy_field(r, from, "os", ret->os, sizeof(ret->os)) < 0 ||
@@ -91,7 +91,7 @@ static char *dup_or_null(const char *text)
     return text ? ld_strdup(text) : NULL;
 }
 
-static int read_annotations(const struct ld_json_reader *r, const cJSON *from,
+static int read_annotations(const struct ld_doc_reader *r, const cJSON *from,
                             struct ld_oci_descriptor *d)
 {
     const char *ref_name;
@@ -99,13 +99,13 @@ static int read_annotations(const struct ld_json_reader *r, const cJSON *from,
     const char *type;
     const cJSON *notes;
 
-    if (ld_json_object(r, from, "annotations", false, &notes) < 0)
+    if (ld_doc_object(r, from, "annotations", false, &notes) < 0)
         return -1;
     if (!notes)
         return 0;
-    if (ld_json_string(r, notes, "org.opencontainers.image.ref.name", false, &ref_name) < 0 ||
-        ld_json_string(r, notes, "io.containerd.image.name", false, &image_name) < 0 ||
-        ld_json_string(r, notes, "vnd.docker.reference.type", false, &type) < 0)
+    if (ld_doc_string(r, notes, "org.opencontainers.image.ref.name", false, &ref_name) < 0 ||
+        ld_doc_string(r, notes, "io.containerd.image.name", false, &image_name) < 0 ||
+        ld_doc_string(r, notes, "vnd.docker.reference.type", false, &type) < 0)
         return -1;
     d->ref_name = dup_or_null(ref_name);
     d->image_name = dup_or_null(image_name);
@@ -113,7 +113,7 @@ static int read_annotations(const struct ld_json_reader *r, const cJSON *from,
     return 0;
 }
 
-static int read_digest(const struct ld_json_reader *r, const char *text, struct ld_digest *ret)
+static int read_digest(const struct ld_doc_reader *r, const char *text, struct ld_digest *ret)
 {
     int rc = ld_digest_parse(text, ret);
 
@@ -128,7 +128,7 @@ static int read_digest(const struct ld_json_reader *r, const char *text, struct 
 }
 
 /* Fills *d, which the caller frees whatever happens. */
-static int read_descriptor(const struct ld_json_reader *r, const cJSON *from,
+static int read_descriptor(const struct ld_doc_reader *r, const cJSON *from,
                            struct ld_oci_descriptor *d)
 {
     const cJSON *platform;
@@ -137,10 +137,10 @@ static int read_descriptor(const struct ld_json_reader *r, const cJSON *from,
 
     if (!cJSON_IsObject(from))
         return ld_err_set(r->err, LD_E_BAD_CONTENT, "%s is not an object", r->what);
-    if (ld_json_string(r, from, "mediaType", false, &media_type) < 0 ||
-        ld_json_string(r, from, "digest", true, &digest) < 0 ||
-        ld_json_u64(r, from, "size", true, &d->size) < 0 ||
-        ld_json_object(r, from, "platform", false, &platform) < 0)
+    if (ld_doc_string(r, from, "mediaType", false, &media_type) < 0 ||
+        ld_doc_string(r, from, "digest", true, &digest) < 0 ||
+        ld_doc_u64(r, from, "size", true, &d->size) < 0 ||
+        ld_doc_object(r, from, "platform", false, &platform) < 0)
         return -1;
     if (read_digest(r, digest, &d->digest) < 0)
         return -1;
@@ -152,18 +152,18 @@ static int read_descriptor(const struct ld_json_reader *r, const cJSON *from,
 }
 
 /* The entries of an array of descriptors, into *ret (freed by the caller whatever happens). */
-static int read_descriptors(const struct ld_json_reader *r, const cJSON *from, const char *name,
+static int read_descriptors(const struct ld_doc_reader *r, const cJSON *from, const char *name,
                             struct ld_oci_descriptor **ret, size_t *ret_n)
 {
     const cJSON *array = NULL;
     const cJSON *item = NULL;
     size_t cap = 0;
 
-    if (ld_json_array(r, from, name, true, &array) < 0)
+    if (ld_doc_array(r, from, name, true, &array) < 0)
         return -1;
     cJSON_ArrayForEach (item, array) {
         char what[256];
-        struct ld_json_reader sub = {.what = what, .err = r->err};
+        struct ld_doc_reader sub = {.what = what, .err = r->err};
 
         (void)snprintf(what, sizeof(what), "%.200s: %s[%zu]", r->what, name, *ret_n); /* or cut */
         ld_grow(ret, &cap, *ret_n + 1, sizeof(**ret));
@@ -174,14 +174,13 @@ static int read_descriptors(const struct ld_json_reader *r, const cJSON *from, c
 }
 
 /* A manifest says by its config what it is of. */
-static int kind_of_manifest(const struct ld_json_reader *r, const cJSON *json,
-                            enum ld_oci_kind *ret)
+static int kind_of_manifest(const struct ld_doc_reader *r, const cJSON *json, enum ld_oci_kind *ret)
 {
     const cJSON *config;
     const char *type;
 
-    if (ld_json_object(r, json, "config", true, &config) < 0 ||
-        ld_json_string(r, config, "mediaType", false, &type) < 0)
+    if (ld_doc_object(r, json, "config", true, &config) < 0 ||
+        ld_doc_string(r, config, "mediaType", false, &type) < 0)
         return -1;
     *ret = LD_OCI_ARTIFACT;
     for (size_t i = 0; i < LD_ARRAY_LEN(config_types); i++) {
@@ -191,7 +190,7 @@ static int kind_of_manifest(const struct ld_json_reader *r, const cJSON *json,
     return 0;
 }
 
-static int refuse_schema1(const struct ld_json_reader *r)
+static int refuse_schema1(const struct ld_doc_reader *r)
 {
     (void)ld_err_set(r->err, LD_E_BAD_CONTENT, "%s: a Docker manifest of schema 1 is not supported",
                      r->what);
@@ -202,7 +201,7 @@ static int refuse_schema1(const struct ld_json_reader *r)
 
 /* A type that is known must be that of the content: the same bytes read as an index by one reader
  * and as a manifest by another are two images under one digest. */
-static int check_type(const struct ld_json_reader *r, const char *media_type, enum ld_oci_kind kind)
+static int check_type(const struct ld_doc_reader *r, const char *media_type, enum ld_oci_kind kind)
 {
     enum ld_oci_kind said = kind_of_type(media_type);
 
@@ -215,7 +214,7 @@ static int check_type(const struct ld_json_reader *r, const char *media_type, en
                       r->what, media_type);
 }
 
-static int kind_of_json(const struct ld_json_reader *r, const cJSON *json, const char *media_type,
+static int kind_of_json(const struct ld_doc_reader *r, const cJSON *json, const char *media_type,
                         enum ld_oci_kind *ret)
 {
     bool is_index = cJSON_GetObjectItemCaseSensitive(json, "manifests") != NULL;
@@ -226,8 +225,8 @@ static int kind_of_json(const struct ld_json_reader *r, const cJSON *json, const
 
     if (!cJSON_IsObject(json))
         return ld_err_set(r->err, LD_E_BAD_CONTENT, "%s is not a JSON object", r->what);
-    if (ld_json_u64(r, json, "schemaVersion", false, &schema) < 0 ||
-        ld_json_string(r, json, "mediaType", false, &own_type) < 0)
+    if (ld_doc_u64(r, json, "schemaVersion", false, &schema) < 0 ||
+        ld_doc_string(r, json, "mediaType", false, &own_type) < 0)
         return -1;
     if (schema == 1 || cJSON_GetObjectItemCaseSensitive(json, "fsLayers"))
         return refuse_schema1(r);
@@ -254,11 +253,11 @@ static int kind_of_json(const struct ld_json_reader *r, const cJSON *json, const
 int ld_oci_kind_of(const char *text, size_t len, const char *media_type, const char *what,
                    enum ld_oci_kind *ret, struct ld_err *err)
 {
-    struct ld_json_reader r = {.what = what, .err = err};
-    LD_AUTO(ld_json_free_p) cJSON *json = NULL;
+    struct ld_doc_reader r = {.what = what, .err = err};
+    LD_AUTO(ld_doc_free_p) cJSON *json = NULL;
     enum ld_oci_kind kind = LD_OCI_UNKNOWN;
 
-    if (ld_json_parse(text, len, what, &json, err) < 0 ||
+    if (ld_doc_parse(text, len, what, &json, err) < 0 ||
         kind_of_json(&r, json, media_type, &kind) < 0)
         return -1;
     *ret = kind;
@@ -269,11 +268,11 @@ int ld_oci_index_parse(const char *text, size_t len, const char *what, struct ld
                        struct ld_err *err)
 {
     LD_AUTO(ld_oci_index_done) struct ld_oci_index index = {0};
-    struct ld_json_reader r = {.what = what, .err = err};
-    LD_AUTO(ld_json_free_p) cJSON *json = NULL;
+    struct ld_doc_reader r = {.what = what, .err = err};
+    LD_AUTO(ld_doc_free_p) cJSON *json = NULL;
     enum ld_oci_kind kind;
 
-    if (ld_json_parse(text, len, what, &json, err) < 0 || kind_of_json(&r, json, NULL, &kind) < 0)
+    if (ld_doc_parse(text, len, what, &json, err) < 0 || kind_of_json(&r, json, NULL, &kind) < 0)
         return -1;
     if (kind != LD_OCI_INDEX)
         return ld_err_set(err, LD_E_BAD_CONTENT, "%s is not an image index", what);
@@ -291,16 +290,16 @@ int ld_oci_manifest_parse(const char *text, size_t len, const char *what,
                           struct ld_oci_manifest *ret, struct ld_err *err)
 {
     LD_AUTO(ld_oci_manifest_done) struct ld_oci_manifest manifest = {0};
-    struct ld_json_reader r = {.what = what, .err = err};
-    LD_AUTO(ld_json_free_p) cJSON *json = NULL;
+    struct ld_doc_reader r = {.what = what, .err = err};
+    LD_AUTO(ld_doc_free_p) cJSON *json = NULL;
     enum ld_oci_kind kind;
     const cJSON *config;
 
-    if (ld_json_parse(text, len, what, &json, err) < 0 || kind_of_json(&r, json, NULL, &kind) < 0)
+    if (ld_doc_parse(text, len, what, &json, err) < 0 || kind_of_json(&r, json, NULL, &kind) < 0)
         return -1;
     if (kind != LD_OCI_MANIFEST)
         return ld_err_set(err, LD_E_BAD_CONTENT, "%s is not an image manifest", what);
-    if (ld_json_object(&r, json, "config", true, &config) < 0 ||
+    if (ld_doc_object(&r, json, "config", true, &config) < 0 ||
         read_descriptor(&r, config, &manifest.config) < 0 ||
         read_descriptors(&r, json, "layers", &manifest.layers, &manifest.n_layers) < 0)
         return -1;

@@ -1,6 +1,6 @@
 /* OCI and Docker documents: image index and manifest list, manifest, image config.
  *
- * Documents come out of archives and registries: bounded (LD_OCI_MAX_DOCUMENT, json.h), every type
+ * Documents come out of archives and registries: bounded (LD_OCI_MAX_DOCUMENT, doc.h), every type
  * checked, ambiguous ones refused (a document that could be read as an index and as a manifest).
  * Raw bytes are never rendered anew: whoever records a config or a manifest keeps the bytes as they
  * came, since their digest is a name.

@@ -12,25 +12,25 @@
 #include "daemon/base/err.h"
 #include "daemon/base/mem.h"
 #include "daemon/base/sid.h"
-#include "daemon/image/json.h"
+#include "daemon/image/doc.h"
 
-static int take_string(const struct ld_json_reader *r, const cJSON *from, const char *name,
+static int take_string(const struct ld_doc_reader *r, const cJSON *from, const char *name,
                        char **ret)
 {
     const char *text;
 
-    if (ld_json_string(r, from, name, false, &text) < 0)
+    if (ld_doc_string(r, from, name, false, &text) < 0)
         return -1;
     *ret = text ? ld_strdup(text) : NULL;
     return 0;
 }
 
-static int take_field(const struct ld_json_reader *r, const cJSON *from, const char *name, char *to,
+static int take_field(const struct ld_doc_reader *r, const cJSON *from, const char *name, char *to,
                       size_t size)
 {
     const char *text;
 
-    if (ld_json_string(r, from, name, false, &text) < 0)
+    if (ld_doc_string(r, from, name, false, &text) < 0)
         return -1;
     if (text && strlen(text) >= size)
         return ld_err_set(r->err, LD_E_BAD_CONTENT, "%s: '%s' is longer than %zu bytes", r->what,
@@ -39,7 +39,7 @@ static int take_field(const struct ld_json_reader *r, const cJSON *from, const c
     return 0;
 }
 
-static int read_rootfs(const struct ld_json_reader *r, const cJSON *json, struct ld_oci_config *c)
+static int read_rootfs(const struct ld_doc_reader *r, const cJSON *json, struct ld_oci_config *c)
 {
     const cJSON *rootfs;
     const cJSON *ids;
@@ -48,9 +48,9 @@ static int read_rootfs(const struct ld_json_reader *r, const cJSON *json, struct
     size_t cap = 0;
     int n;
 
-    if (ld_json_object(r, json, "rootfs", true, &rootfs) < 0 ||
-        ld_json_string(r, rootfs, "type", false, &type) < 0 ||
-        ld_json_array(r, rootfs, "diff_ids", false, &ids) < 0)
+    if (ld_doc_object(r, json, "rootfs", true, &rootfs) < 0 ||
+        ld_doc_string(r, rootfs, "type", false, &type) < 0 ||
+        ld_doc_array(r, rootfs, "diff_ids", false, &ids) < 0)
         return -1;
     if (type && strcmp(type, "layers") != 0)
         return ld_err_set(r->err, LD_E_BAD_CONTENT,
@@ -76,14 +76,14 @@ static int read_rootfs(const struct ld_json_reader *r, const cJSON *json, struct
 
 /* Entries that are not empty stand for the layers, lowest first. A history that tells of more or
  * fewer layers than there are is wrong but harmless: the rest has no counterpart. */
-static int read_history(const struct ld_json_reader *r, const cJSON *json, struct ld_oci_config *c)
+static int read_history(const struct ld_doc_reader *r, const cJSON *json, struct ld_oci_config *c)
 {
     const cJSON *array = NULL;
     const cJSON *item = NULL;
     size_t cap = 0;
     int layer = 0;
 
-    if (ld_json_array(r, json, "history", false, &array) < 0)
+    if (ld_doc_array(r, json, "history", false, &array) < 0)
         return -1;
     cJSON_ArrayForEach (item, array) {
         struct ld_oci_history *h;
@@ -97,7 +97,7 @@ static int read_history(const struct ld_json_reader *r, const cJSON *json, struc
             take_string(r, item, "created_by", &h->created_by) < 0 ||
             take_string(r, item, "author", &h->author) < 0 ||
             take_string(r, item, "comment", &h->comment) < 0 ||
-            ld_json_bool(r, item, "empty_layer", &h->empty_layer) < 0)
+            ld_doc_bool(r, item, "empty_layer", &h->empty_layer) < 0)
             return -1;
         h->layer = !h->empty_layer && layer < (int)c->n_layers ? layer++ : -1;
     }
@@ -109,13 +109,13 @@ static int compare_pairs(const void *a, const void *b)
     return strcmp(((const struct ld_oci_pair *)a)->key, ((const struct ld_oci_pair *)b)->key);
 }
 
-static int read_labels(const struct ld_json_reader *r, const cJSON *run, struct ld_oci_config *c)
+static int read_labels(const struct ld_doc_reader *r, const cJSON *run, struct ld_oci_config *c)
 {
     const cJSON *labels;
     const cJSON *item = NULL;
     size_t cap = 0;
 
-    if (ld_json_object(r, run, "Labels", false, &labels) < 0)
+    if (ld_doc_object(r, run, "Labels", false, &labels) < 0)
         return -1;
     cJSON_ArrayForEach (item, labels) {
         struct ld_oci_pair *pair;
@@ -134,23 +134,22 @@ static int read_labels(const struct ld_json_reader *r, const cJSON *run, struct 
 }
 
 /* What to run and how: for us data that bundles, commits and inspect pass on. */
-static int read_run_config(const struct ld_json_reader *r, const cJSON *json,
+static int read_run_config(const struct ld_doc_reader *r, const cJSON *json,
                            struct ld_oci_config *c)
 {
     const cJSON *run;
 
-    if (ld_json_object(r, json, "config", false, &run) < 0)
+    if (ld_doc_object(r, json, "config", false, &run) < 0)
         return -1;
     if (!run)
         return 0;
     if (take_string(r, run, "User", &c->user) < 0 ||
         take_string(r, run, "WorkingDir", &c->workdir) < 0 ||
         take_string(r, run, "StopSignal", &c->stop_signal) < 0 ||
-        ld_json_strings(r, run, "Env", &c->env) < 0 ||
-        ld_json_strings(r, run, "Cmd", &c->cmd) < 0 ||
-        ld_json_strings(r, run, "Entrypoint", &c->entrypoint) < 0 ||
-        ld_json_keys(r, run, "Volumes", &c->volumes) < 0 ||
-        ld_json_keys(r, run, "ExposedPorts", &c->exposed_ports) < 0)
+        ld_doc_strings(r, run, "Env", &c->env) < 0 || ld_doc_strings(r, run, "Cmd", &c->cmd) < 0 ||
+        ld_doc_strings(r, run, "Entrypoint", &c->entrypoint) < 0 ||
+        ld_doc_keys(r, run, "Volumes", &c->volumes) < 0 ||
+        ld_doc_keys(r, run, "ExposedPorts", &c->exposed_ports) < 0)
         return -1;
     return read_labels(r, run, c);
 }
@@ -159,11 +158,11 @@ int ld_oci_config_parse(const char *text, size_t len, const char *what, struct l
                         struct ld_err *err)
 {
     LD_AUTO(ld_oci_config_done) struct ld_oci_config config = {0};
-    struct ld_json_reader r = {.what = what, .err = err};
-    LD_AUTO(ld_json_free_p) cJSON *json = NULL;
+    struct ld_doc_reader r = {.what = what, .err = err};
+    LD_AUTO(ld_doc_free_p) cJSON *json = NULL;
     struct ld_oci_platform *p = &config.platform;
 
-    if (ld_json_parse(text, len, what, &json, err) < 0)
+    if (ld_doc_parse(text, len, what, &json, err) < 0)
         return -1;
     if (!cJSON_IsObject(json))
         return ld_err_set(err, LD_E_BAD_CONTENT, "%s is not a JSON object", what);

@@ -1,4 +1,4 @@
-/* image/oci.h and image/json.h: documents, good and hostile. */
+/* image/oci.h and image/doc.h: documents, good and hostile. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +9,7 @@
 #include "daemon/base/mem.h"
 #include "daemon/base/parse.h"
 #include "daemon/base/sid.h"
-#include "daemon/image/json.h"
+#include "daemon/image/doc.h"
 #include "daemon/image/oci.h"
 #include "tests/lib/env.h"
 
@@ -22,7 +22,7 @@
 
 /* ---- JSON ---- */
 
-LD_TEST(json, refuses_what_readers_disagree_about)
+LD_TEST(doc, refuses_what_readers_disagree_about)
 {
     static const struct {
         const char *text, *says;
@@ -51,26 +51,26 @@ LD_TEST(json, refuses_what_readers_disagree_about)
         struct ld_err err = LD_ERR_INIT;
         struct cJSON *json = NULL;
 
-        ld_test_fails(ld_json_parse(table[i].text, strlen(table[i].text), "doc", &json, &err), &err,
+        ld_test_fails(ld_doc_parse(table[i].text, strlen(table[i].text), "doc", &json, &err), &err,
                       LD_E_BAD_CONTENT);
         cr_expect(strstr(err.message, table[i].says), "'%s' for '%s'", err.message, table[i].text);
         cr_expect_null(json);
     }
 }
 
-LD_TEST(json, takes_every_kind_of_value)
+LD_TEST(doc, takes_every_kind_of_value)
 {
     static const char text[] =
         " {\"a\\\\u0000\":[1,-2.5e3,true,false,null,\"\\u00e4\xf0\x9f\x98\x80\"],"
         "\"b\":{\"a\":1},\"c\":{\"a\":2}}\r\n";
     struct ld_err err = LD_ERR_INIT;
-    LD_AUTO(ld_json_free_p) struct cJSON *json = NULL;
+    LD_AUTO(ld_doc_free_p) struct cJSON *json = NULL;
 
-    ld_test_ok(ld_json_parse(text, sizeof(text) - 1, "doc", &json, &err), &err);
+    ld_test_ok(ld_doc_parse(text, sizeof(text) - 1, "doc", &json, &err), &err);
 }
 
 /* Depth and number of values cost nothing before they are refused. */
-LD_TEST(json, bounds_depth_and_values)
+LD_TEST(doc, bounds_depth_and_values)
 {
     struct ld_err err = LD_ERR_INIT;
     struct cJSON *json = NULL;
@@ -80,23 +80,23 @@ LD_TEST(json, bounds_depth_and_values)
         ld_buf_addc(&text, '[');
     for (int i = 0; i < 32; i++)
         ld_buf_addc(&text, ']');
-    ld_test_ok(ld_json_parse(text.data, text.len, "doc", &json, &err), &err);
-    ld_json_free_p(&json);
+    ld_test_ok(ld_doc_parse(text.data, text.len, "doc", &json, &err), &err);
+    ld_doc_free_p(&json);
     ld_buf_clear(&text);
     for (int i = 0; i < 5000000; i++)
         ld_buf_addc(&text, '[');
-    ld_test_fails(ld_json_parse(text.data, text.len, "doc", &json, &err), &err, LD_E_BAD_CONTENT);
+    ld_test_fails(ld_doc_parse(text.data, text.len, "doc", &json, &err), &err, LD_E_BAD_CONTENT);
     cr_expect(strstr(err.message, "deeper than 32"));
     ld_buf_clear(&text);
     ld_buf_addc(&text, '[');
     for (int i = 0; i < 100001; i++)
         ld_buf_adds(&text, "0,");
     ld_buf_adds(&text, "0]");
-    ld_test_fails(ld_json_parse(text.data, text.len, "doc", &json, &err), &err, LD_E_BAD_CONTENT);
+    ld_test_fails(ld_doc_parse(text.data, text.len, "doc", &json, &err), &err, LD_E_BAD_CONTENT);
     cr_expect(strstr(err.message, "100,000 values"));
 }
 
-LD_TEST(json, reads_whole_numbers_only)
+LD_TEST(doc, reads_whole_numbers_only)
 {
     static const struct {
         const char *value;
@@ -119,14 +119,14 @@ LD_TEST(json, reads_whole_numbers_only)
 
     for (size_t i = 0; i < LD_ARRAY_LEN(table); i++) {
         struct ld_err err = LD_ERR_INIT;
-        struct ld_json_reader r = {.what = "doc", .err = &err};
-        LD_AUTO(ld_json_free_p) struct cJSON *json = NULL;
+        struct ld_doc_reader r = {.what = "doc", .err = &err};
+        LD_AUTO(ld_doc_free_p) struct cJSON *json = NULL;
         autofree char *text = ld_asprintf("{\"n\":%s}", table[i].value);
         uint64_t n = 77;
         int rc;
 
-        ld_test_ok(ld_json_parse(text, strlen(text), "doc", &json, &err), &err);
-        rc = ld_json_u64(&r, json, "n", false, &n);
+        ld_test_ok(ld_doc_parse(text, strlen(text), "doc", &json, &err), &err);
+        rc = ld_doc_u64(&r, json, "n", false, &n);
         cr_expect_eq(rc, table[i].ok ? 0 : -1, "%s", text);
         cr_expect_eq(n, table[i].ok ? table[i].want : 77, "%s", text);
     }

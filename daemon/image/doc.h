@@ -19,42 +19,42 @@ struct cJSON;
 struct ld_err;
 
 enum {
-    LD_JSON_MAX_DEPTH = 32,
-    LD_JSON_MAX_VALUES = 100000, /* about 10 MB of cJSON nodes */
+    LD_DOC_MAX_DEPTH = 32,
+    LD_DOC_MAX_VALUES = 100000, /* about 10 MB of cJSON nodes */
 };
 
 /* The document must be an object or an array. `what` names it in errors ("manifest.json", a
  * digest). */
-int ld_json_parse(const char *text, size_t len, const char *what, struct cJSON **ret,
-                  struct ld_err *err) ld_must_check;
-void ld_json_free_p(struct cJSON **json);
+int ld_doc_parse(const char *text, size_t len, const char *what, struct cJSON **ret,
+                 struct ld_err *err) ld_must_check;
+void ld_doc_free_p(struct cJSON **json);
 
 /* Members of an object. A missing member and `null` are the same: the result is NULL (0 for
  * numbers, an empty list), and failure only when `required`. Results are borrowed from the
  * document. */
-struct ld_json_reader {
+struct ld_doc_reader {
     const char *what; /* names the document */
     struct ld_err *err;
 };
 
-int ld_json_object(const struct ld_json_reader *r, const struct cJSON *from, const char *name,
-                   bool required, const struct cJSON **ret) ld_must_check;
-int ld_json_array(const struct ld_json_reader *r, const struct cJSON *from, const char *name,
+int ld_doc_object(const struct ld_doc_reader *r, const struct cJSON *from, const char *name,
                   bool required, const struct cJSON **ret) ld_must_check;
-int ld_json_string(const struct ld_json_reader *r, const struct cJSON *from, const char *name,
-                   bool required, const char **ret) ld_must_check;
-int ld_json_bool(const struct ld_json_reader *r, const struct cJSON *from, const char *name,
-                 bool *ret) ld_must_check;
+int ld_doc_array(const struct ld_doc_reader *r, const struct cJSON *from, const char *name,
+                 bool required, const struct cJSON **ret) ld_must_check;
+int ld_doc_string(const struct ld_doc_reader *r, const struct cJSON *from, const char *name,
+                  bool required, const char **ret) ld_must_check;
+int ld_doc_bool(const struct ld_doc_reader *r, const struct cJSON *from, const char *name,
+                bool *ret) ld_must_check;
 /* A whole number from 0 to 2^53, where doubles are still exact. */
-int ld_json_u64(const struct ld_json_reader *r, const struct cJSON *from, const char *name,
-                bool required, uint64_t *ret) ld_must_check;
+int ld_doc_u64(const struct ld_doc_reader *r, const struct cJSON *from, const char *name,
+               bool required, uint64_t *ret) ld_must_check;
 /* An array of strings as a NULL-terminated array of copies; NULL when missing. Free with
  * ld_strv_free_p. */
-int ld_json_strings(const struct ld_json_reader *r, const struct cJSON *from, const char *name,
-                    char ***ret) ld_must_check;
+int ld_doc_strings(const struct ld_doc_reader *r, const struct cJSON *from, const char *name,
+                   char ***ret) ld_must_check;
 /* The member names of an object, sorted by bytes, in the same form. */
-int ld_json_keys(const struct ld_json_reader *r, const struct cJSON *from, const char *name,
-                 char ***ret) ld_must_check;
+int ld_doc_keys(const struct ld_doc_reader *r, const struct cJSON *from, const char *name,
+                char ***ret) ld_must_check;
 
 void ld_strv_free_p(char ***strv);
 size_t ld_strv_len(char *const *strv); /* NULL: 0 */

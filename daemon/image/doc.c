@@ -1,7 +1,7 @@
-/* Bounded JSON: see json.h. One pass over the text judges what cJSON does not (depth, number of
+/* Bounded JSON: see doc.h. One pass over the text judges what cJSON does not (depth, number of
  * values, UTF-8, NUL in strings), so that cJSON's recursion and allocations are bounded before it
  * starts. */
-#include "daemon/image/json.h"
+#include "daemon/image/doc.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -87,7 +87,7 @@ static const char *scan_bounds(const char *text, size_t len)
             break;
         case '[':
         case '{':
-            if (++s.depth > LD_JSON_MAX_DEPTH)
+            if (++s.depth > LD_DOC_MAX_DEPTH)
                 why = "it is nested deeper than 32 levels";
             s.values++;
             break;
@@ -106,7 +106,7 @@ static const char *scan_bounds(const char *text, size_t len)
         }
         if (why)
             return why;
-        if (s.values > LD_JSON_MAX_VALUES)
+        if (s.values > LD_DOC_MAX_VALUES)
             return "it holds more than 100,000 values";
     }
     return NULL;
@@ -151,7 +151,7 @@ static int check_duplicates(const cJSON *object, const char *what, struct ld_err
 /* All objects of the document, depth first; the scan has bounded the depth. */
 static int check_objects(const cJSON *root, const char *what, struct ld_err *err)
 {
-    const cJSON *stack[LD_JSON_MAX_DEPTH + 1] = {root};
+    const cJSON *stack[LD_DOC_MAX_DEPTH + 1] = {root};
     int depth = 0;
 
     while (depth >= 0) {
@@ -177,10 +177,10 @@ static bool only_blanks(const char *s, const char *end)
     return s == end;
 }
 
-int ld_json_parse(const char *text, size_t len, const char *what, struct cJSON **ret,
-                  struct ld_err *err)
+int ld_doc_parse(const char *text, size_t len, const char *what, struct cJSON **ret,
+                 struct ld_err *err)
 {
-    LD_AUTO(ld_json_free_p) cJSON *json = NULL;
+    LD_AUTO(ld_doc_free_p) cJSON *json = NULL;
     const char *why = len ? scan_bounds(text, len) : "it is empty";
     const char *end = NULL;
 
@@ -200,7 +200,7 @@ int ld_json_parse(const char *text, size_t len, const char *what, struct cJSON *
     return 0;
 }
 
-void ld_json_free_p(struct cJSON **json)
+void ld_doc_free_p(struct cJSON **json)
 {
     cJSON_Delete(*json);
     *json = NULL;
@@ -209,7 +209,7 @@ void ld_json_free_p(struct cJSON **json)
 typedef cJSON_bool (*type_fn)(const cJSON *const item);
 
 /* The member of the wanted type; NULL when it is missing or null. */
-static int member(const struct ld_json_reader *r, const cJSON *from, const char *name, type_fn is,
+static int member(const struct ld_doc_reader *r, const cJSON *from, const char *name, type_fn is,
                   const char *type, const cJSON **ret)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(from, name);
@@ -222,7 +222,7 @@ static int member(const struct ld_json_reader *r, const cJSON *from, const char 
     return 0;
 }
 
-static int require(const struct ld_json_reader *r, const cJSON *item, const char *name,
+static int require(const struct ld_doc_reader *r, const cJSON *item, const char *name,
                    bool required)
 {
     if (!item && required)
@@ -230,8 +230,8 @@ static int require(const struct ld_json_reader *r, const cJSON *item, const char
     return 0;
 }
 
-int ld_json_object(const struct ld_json_reader *r, const struct cJSON *from, const char *name,
-                   bool required, const struct cJSON **ret)
+int ld_doc_object(const struct ld_doc_reader *r, const struct cJSON *from, const char *name,
+                  bool required, const struct cJSON **ret)
 {
     const cJSON *item = NULL;
 
@@ -242,8 +242,8 @@ int ld_json_object(const struct ld_json_reader *r, const struct cJSON *from, con
     return 0;
 }
 
-int ld_json_array(const struct ld_json_reader *r, const struct cJSON *from, const char *name,
-                  bool required, const struct cJSON **ret)
+int ld_doc_array(const struct ld_doc_reader *r, const struct cJSON *from, const char *name,
+                 bool required, const struct cJSON **ret)
 {
     const cJSON *item = NULL;
 
@@ -254,8 +254,8 @@ int ld_json_array(const struct ld_json_reader *r, const struct cJSON *from, cons
     return 0;
 }
 
-int ld_json_string(const struct ld_json_reader *r, const struct cJSON *from, const char *name,
-                   bool required, const char **ret)
+int ld_doc_string(const struct ld_doc_reader *r, const struct cJSON *from, const char *name,
+                  bool required, const char **ret)
 {
     const cJSON *item = NULL;
 
@@ -266,8 +266,8 @@ int ld_json_string(const struct ld_json_reader *r, const struct cJSON *from, con
     return 0;
 }
 
-int ld_json_bool(const struct ld_json_reader *r, const struct cJSON *from, const char *name,
-                 bool *ret)
+int ld_doc_bool(const struct ld_doc_reader *r, const struct cJSON *from, const char *name,
+                bool *ret)
 {
     const cJSON *item = NULL;
 
@@ -277,8 +277,8 @@ int ld_json_bool(const struct ld_json_reader *r, const struct cJSON *from, const
     return 0;
 }
 
-int ld_json_u64(const struct ld_json_reader *r, const struct cJSON *from, const char *name,
-                bool required, uint64_t *ret)
+int ld_doc_u64(const struct ld_doc_reader *r, const struct cJSON *from, const char *name,
+               bool required, uint64_t *ret)
 {
     const cJSON *item = NULL;
     double value;
@@ -295,8 +295,8 @@ int ld_json_u64(const struct ld_json_reader *r, const struct cJSON *from, const 
     return 0;
 }
 
-int ld_json_strings(const struct ld_json_reader *r, const struct cJSON *from, const char *name,
-                    char ***ret)
+int ld_doc_strings(const struct ld_doc_reader *r, const struct cJSON *from, const char *name,
+                   char ***ret)
 {
     LD_AUTO(ld_strv_free_p) char **strv = NULL;
     const cJSON *array = NULL;
@@ -304,7 +304,7 @@ int ld_json_strings(const struct ld_json_reader *r, const struct cJSON *from, co
     size_t cap = 0;
     size_t n = 0;
 
-    if (ld_json_array(r, from, name, false, &array) < 0)
+    if (ld_doc_array(r, from, name, false, &array) < 0)
         return -1;
     if (array)
         ld_grow(&strv, &cap, 1, sizeof(*strv));
@@ -319,8 +319,8 @@ int ld_json_strings(const struct ld_json_reader *r, const struct cJSON *from, co
     return 0;
 }
 
-int ld_json_keys(const struct ld_json_reader *r, const struct cJSON *from, const char *name,
-                 char ***ret)
+int ld_doc_keys(const struct ld_doc_reader *r, const struct cJSON *from, const char *name,
+                char ***ret)
 {
     autofree const char **keys = NULL;
     const cJSON *object = NULL;
@@ -328,7 +328,7 @@ int ld_json_keys(const struct ld_json_reader *r, const struct cJSON *from, const
     char **strv = NULL;
     size_t cap = 0;
 
-    if (ld_json_object(r, from, name, false, &object) < 0)
+    if (ld_doc_object(r, from, name, false, &object) < 0)
         return -1;
     if (object) {
         keys = sorted_keys(object, &n);
