@@ -134,7 +134,7 @@ static int put_xattrs(struct ld_pending *p, const struct ld_xattrs *xattrs, stru
     return 0;
 }
 
-int ld_pending_add(struct ld_pending *p, const struct ld_note *note, struct ld_err *err)
+int ld_pending_add(struct ld_pending *p, const struct ld_pending_note *note, struct ld_err *err)
 {
     const char *target = note->target ? note->target : "";
     size_t len = strlen(note->path);
@@ -227,7 +227,7 @@ static int get_xattrs(struct ld_pending *p, const struct head *head, struct ld_e
     return 0;
 }
 
-int ld_pending_next(struct ld_pending *p, struct ld_note *ret, struct ld_err *err)
+int ld_pending_next(struct ld_pending *p, struct ld_pending_note *ret, struct ld_err *err)
 {
     struct head head;
 
@@ -245,15 +245,15 @@ int ld_pending_next(struct ld_pending *p, struct ld_note *ret, struct ld_err *er
     p->target[head.target] = '\0';
     if (head.n_xattrs > 0 && get_xattrs(p, &head, err) < 0)
         return -1;
-    *ret = (struct ld_note){.kind = (enum ld_note_kind)head.kind,
-                            .path = p->path,
-                            .mode = head.mode,
-                            .uid = head.uid,
-                            .gid = head.gid,
-                            .mtime_sec = head.mtime_sec,
-                            .mtime_nsec = head.mtime_nsec,
-                            .number = head.number,
-                            .target = p->target,
-                            .xattrs = head.n_xattrs > 0 ? &p->list : NULL};
+    *ret = (struct ld_pending_note){.kind = (enum ld_note_kind)head.kind,
+                                    .path = p->path,
+                                    .mode = head.mode,
+                                    .uid = head.uid,
+                                    .gid = head.gid,
+                                    .mtime_sec = head.mtime_sec,
+                                    .mtime_nsec = head.mtime_nsec,
+                                    .number = head.number,
+                                    .target = p->target,
+                                    .xattrs = head.n_xattrs > 0 ? &p->list : NULL};
     return 1;
 }

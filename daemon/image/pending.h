@@ -21,7 +21,7 @@ enum ld_note_kind {
     LD_NOTE_XATTRS,   /* xattrs for the node that ASIDE holds a link of as x`number` */
 };
 
-struct ld_note {
+struct ld_pending_note {
     enum ld_note_kind kind;
     const char *path; /* relative; "": the root */
     uint32_t mode, uid, gid;
@@ -39,10 +39,10 @@ int ld_pending_new(int dir, struct ld_pending **ret, struct ld_err *err);
 void ld_pending_free(struct ld_pending *p);
 void ld_pending_free_p(struct ld_pending **p);
 
-int ld_pending_add(struct ld_pending *p, const struct ld_note *note, struct ld_err *err);
+int ld_pending_add(struct ld_pending *p, const struct ld_pending_note *note, struct ld_err *err);
 uint64_t ld_pending_count(const struct ld_pending *p, enum ld_note_kind kind);
 
 /* Reading, as often as wanted, after the last add. next: 1 and a note that is good until the next
  * call; 0 at the end; -1. */
 int ld_pending_rewind(struct ld_pending *p, struct ld_err *err);
-int ld_pending_next(struct ld_pending *p, struct ld_note *ret, struct ld_err *err);
+int ld_pending_next(struct ld_pending *p, struct ld_pending_note *ret, struct ld_err *err);

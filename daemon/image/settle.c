@@ -152,7 +152,7 @@ static int lower_of_top(struct ld_settle *s, struct ld_found *ret, struct ld_err
     return r;
 }
 
-static int set_from_note(int fd, const struct ld_note *note, struct ld_err *err)
+static int set_from_note(int fd, const struct ld_pending_note *note, struct ld_err *err)
 {
     bool is_implied = note->kind == LD_NOTE_IMPLIED;
     struct timespec mtime = {.tv_sec = note->mtime_sec, .tv_nsec = note->mtime_nsec};
@@ -166,7 +166,7 @@ static int set_from_note(int fd, const struct ld_note *note, struct ld_err *err)
     return r < 0 ? ld_settle_attr_error(err, r, fd, note->path) : 0;
 }
 
-static int settle_dir(struct ld_settle *s, const struct ld_note *note, struct ld_err *err)
+static int settle_dir(struct ld_settle *s, const struct ld_pending_note *note, struct ld_err *err)
 {
     LD_AUTO(ld_found_done) struct ld_found below = LD_FOUND_INIT;
     int fd = ld_dirs_top(s->dirs);
@@ -191,7 +191,7 @@ static int settle_dir(struct ld_settle *s, const struct ld_note *note, struct ld
 
 static int settle_dirs(struct ld_settle *s, struct ld_err *err)
 {
-    struct ld_note note;
+    struct ld_pending_note note;
     int r;
 
     if (ld_pending_rewind(s->pending, err) < 0)

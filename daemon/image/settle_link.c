@@ -41,7 +41,7 @@ static void links_done(struct links *l)
 }
 
 /* Content and attributes of the file below, into the inode that is there. */
-static int fill(struct links *l, const struct ld_note *note, const struct ld_node *below,
+static int fill(struct links *l, const struct ld_pending_note *note, const struct ld_node *below,
                 struct ld_err *err)
 {
     autoclose int to =
@@ -63,7 +63,7 @@ static int fill(struct links *l, const struct ld_note *note, const struct ld_nod
     return 0;
 }
 
-static int resolve(struct links *l, const struct ld_note *note, struct ld_err *err)
+static int resolve(struct links *l, const struct ld_pending_note *note, struct ld_err *err)
 {
     LD_AUTO(ld_found_done) struct ld_found below = LD_FOUND_INIT;
     int found = ld_settle_lower(l->s, note->target, &below, err);
@@ -88,7 +88,7 @@ static int resolve(struct links *l, const struct ld_note *note, struct ld_err *e
 }
 
 /* A name of the placeholder, if it still is one, becomes a name of the copy. */
-static int relink(struct links *l, const struct ld_note *note, struct ld_err *err)
+static int relink(struct links *l, const struct ld_pending_note *note, struct ld_err *err)
 {
     struct aside_name old = aside_name('l', note->number);
     struct aside_name copy = aside_name('n', note->number);
@@ -109,7 +109,7 @@ static int relink(struct links *l, const struct ld_note *note, struct ld_err *er
     return 0;
 }
 
-static int settle_link(struct links *l, const struct ld_note *note, struct ld_err *err)
+static int settle_link(struct links *l, const struct ld_pending_note *note, struct ld_err *err)
 {
     ld_grow(&l->state, &l->cap, note->number + 1, sizeof(*l->state));
     if (l->n <= note->number)
@@ -119,7 +119,7 @@ static int settle_link(struct links *l, const struct ld_note *note, struct ld_er
     return l->state[note->number] == REPLACED ? relink(l, note, err) : 0;
 }
 
-static int settle_xattrs(struct links *l, const struct ld_note *note, struct ld_err *err)
+static int settle_xattrs(struct links *l, const struct ld_pending_note *note, struct ld_err *err)
 {
     struct aside_name name = aside_name('x', note->number);
     autoclose int fd = openat(l->aside, name.text, O_PATH | O_NOFOLLOW | O_CLOEXEC);
@@ -147,7 +147,7 @@ static int put_away(struct links *l, struct ld_err *err)
 int ld_settle_links(struct ld_settle *s, struct ld_err *err)
 {
     LD_AUTO(links_done) struct links l = {.s = s, .aside = -EBADF};
-    struct ld_note note;
+    struct ld_pending_note note;
     int r;
 
     if (ld_pending_count(s->pending, LD_NOTE_LINK) + ld_pending_count(s->pending, LD_NOTE_XATTRS) ==

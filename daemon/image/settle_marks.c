@@ -31,7 +31,7 @@ static int mark_top(struct ld_settle *s, char mark, const char *path, struct ld_
     return 0;
 }
 
-static int mark_one(struct ld_settle *s, const struct ld_note *note, struct ld_err *err)
+static int mark_one(struct ld_settle *s, const struct ld_pending_note *note, struct ld_err *err)
 {
     int there = ld_settle_go(s, note->path, strlen(note->path), err);
 
@@ -121,7 +121,8 @@ static int decide_mark(struct ld_settle *s, const char *path, struct ld_err *err
     return 0;
 }
 
-static int decide_whiteout(struct ld_settle *s, const struct ld_note *note, struct ld_err *err)
+static int decide_whiteout(struct ld_settle *s, const struct ld_pending_note *note,
+                           struct ld_err *err)
 {
     LD_AUTO(ld_found_done) struct ld_found below = LD_FOUND_INIT;
     const char *name;
@@ -145,7 +146,7 @@ static int decide_whiteout(struct ld_settle *s, const struct ld_note *note, stru
     return r <= 0 ? r : make_whiteout(s, name, note->path, err);
 }
 
-static int decide_one(struct ld_settle *s, const struct ld_note *note, struct ld_err *err)
+static int decide_one(struct ld_settle *s, const struct ld_pending_note *note, struct ld_err *err)
 {
     int there;
 
@@ -158,11 +159,11 @@ static int decide_one(struct ld_settle *s, const struct ld_note *note, struct ld
 }
 
 static int each_mark(struct ld_settle *s,
-                     int (*visit)(struct ld_settle *s, const struct ld_note *note,
+                     int (*visit)(struct ld_settle *s, const struct ld_pending_note *note,
                                   struct ld_err *err),
                      struct ld_err *err)
 {
-    struct ld_note note;
+    struct ld_pending_note note;
     int r;
 
     ld_dirs_cut(s->dirs, 0); /* forget what the last pass knew */
@@ -199,7 +200,8 @@ static int make_plain(struct ld_settle *s, const char *path, struct ld_err *err)
     return r < 0 ? ld_settle_sys(err, r, "mark", path) : 0;
 }
 
-static int make_note_plain(struct ld_settle *s, const struct ld_note *note, struct ld_err *err)
+static int make_note_plain(struct ld_settle *s, const struct ld_pending_note *note,
+                           struct ld_err *err)
 {
     return make_plain(s, note->path, err);
 }

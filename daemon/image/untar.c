@@ -94,10 +94,10 @@ char *ld_untar_path(const struct ld_dirs *dirs, const char *name)
 
 int ld_untar_note(struct ld_untar *u, enum ld_note_kind kind, const char *path, struct ld_err *err)
 {
-    struct ld_note note = {.kind = kind,
-                           .path = path,
-                           .mtime_sec = u->entry.mtime_sec,
-                           .mtime_nsec = u->entry.mtime_nsec};
+    struct ld_pending_note note = {.kind = kind,
+                                   .path = path,
+                                   .mtime_sec = u->entry.mtime_sec,
+                                   .mtime_nsec = u->entry.mtime_nsec};
 
     return ld_pending_add(u->out.pending, &note, err);
 }
@@ -107,14 +107,14 @@ int ld_untar_note(struct ld_untar *u, enum ld_note_kind kind, const char *path, 
 static int note_dir(struct ld_untar *u, const char *path, struct ld_err *err)
 {
     const struct ld_tar_entry *e = &u->entry;
-    struct ld_note note = {.kind = LD_NOTE_DIR,
-                           .path = path,
-                           .mode = e->mode,
-                           .uid = e->uid,
-                           .gid = e->gid,
-                           .mtime_sec = e->mtime_sec,
-                           .mtime_nsec = e->mtime_nsec,
-                           .xattrs = &u->now};
+    struct ld_pending_note note = {.kind = LD_NOTE_DIR,
+                                   .path = path,
+                                   .mode = e->mode,
+                                   .uid = e->uid,
+                                   .gid = e->gid,
+                                   .mtime_sec = e->mtime_sec,
+                                   .mtime_nsec = e->mtime_nsec,
+                                   .xattrs = &u->now};
 
     return ld_pending_add(u->out.pending, &note, err);
 }

@@ -83,7 +83,7 @@ static int note_link(struct ld_untar *u, const struct ld_untar_link *link, const
                      struct ld_err *err)
 {
     autofree char *path = ld_untar_path(u->dirs, name);
-    struct ld_note note = {
+    struct ld_pending_note note = {
         .kind = LD_NOTE_LINK, .path = path, .number = link->n, .target = link->target};
 
     return ld_pending_add(u->out.pending, &note, err);

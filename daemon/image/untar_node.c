@@ -104,7 +104,7 @@ static int set_xattrs(struct ld_untar *u, int fd, struct ld_err *err)
 static int defer_xattrs(struct ld_untar *u, int dir, const char *name, struct ld_err *err)
 {
     autofree char *path = ld_untar_path(u->dirs, name);
-    struct ld_note note = {
+    struct ld_pending_note note = {
         .kind = LD_NOTE_XATTRS, .path = path, .number = u->entry.number, .xattrs = &u->later};
     int aside = ld_untar_aside(u, err);
     char link[24];
