@@ -28,7 +28,7 @@
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/base/parse.h"
-#include "daemon/image/json.h"
+#include "daemon/image/doc.h"
 #include "daemon/jobs/loop.h"
 #include "daemon/jobs/ring.h"
 
@@ -450,8 +450,8 @@ static int parse_json(struct ld_request *req, struct ld_err *err)
             return ld_err_set(err, LD_E_UNAVAILABLE, "out of memory");
         return 0;
     }
-    if (ld_json_parse(ld_buf_str(&req->json_text), req->json_text.len, "the body", &req->json,
-                      err) < 0) {
+    if (ld_doc_parse(ld_buf_str(&req->json_text), req->json_text.len, "the body", &req->json, err) <
+        0) {
         if (err->code == LD_E_BAD_CONTENT)
             err->code = LD_E_INVALID;
         return -1;
