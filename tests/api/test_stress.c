@@ -1,0 +1,250 @@
+/* Many clients at once, hostile containers, thousands of mounts: no error but the expected ones,
+ * nothing leaks.
+ *
+ * LD_STRESS_SECONDS in the environment makes the storm longer than the suite's few seconds. */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include <cjson/cJSON.h>
+
+#include "daemon/base/fdio.h"
+#include "daemon/base/mem.h"
+#include "daemon/base/parse.h"
+#include "tests/lib/api.h"
+
+enum { CLIENTS = 64, NAMES = 16 };
+
+struct stormer {
+    pthread_t thread;
+    struct ld_client *client;
+    unsigned seed;
+    uint64_t until_ms;
+    unsigned calls, conflicts;
+    char problem[1024];
+};
+
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* What a call may answer when others work on the same names. */
+static bool is_expected(int status)
+{
+    return status == 200 || status == 201 || status == 204 || status == 404 || status == 409;
+}
+
+static void *storm(void *arg)
+{
+    static const struct {
+        const char *method, *rest, *json;
+    } verbs[] = {
+        {"PUT", "",
+         "{'image':'base','mounts':[{'type':'volume','source':'v','target':'/var/empty'}]}"},
+        {"PUT", "",
+         "{'image':'base','mounts':[{'type':'volume','source':'v','target':'/var/empty'}]}"},
+        {"POST", "/mount", NULL},
+        {"POST", "/mount", NULL},
+        {"POST", "/unmount", NULL},
+        {"DELETE", "", NULL},
+        {"DELETE", "?force=1", NULL},
+        {"GET", "", NULL},
+        {"GET", "/changes", NULL},
+        {"PATCH", "", "{'labels':{'a':'b'}}"},
+    };
+    struct stormer *s = arg;
+
+    while (now_ms() < s->until_ms && !s->problem[0]) {
+        unsigned verb = (unsigned)rand_r(&s->seed) % LD_ARRAY_LEN(verbs);
+        unsigned name = (unsigned)rand_r(&s->seed) % NAMES;
+        autofree char *target = ld_asprintf("/v1/containers/s%u%s", name, verbs[verb].rest);
+        const struct ld_reply *reply =
+            ld_client_call(s->client, &(struct ld_call){.method = verbs[verb].method,
+                                                        .target = target,
+                                                        .json = verbs[verb].json});
+
+        s->calls++;
+        if (reply && reply->status == 409)
+            s->conflicts++;
+        if (!reply || !is_expected(reply->status))
+            (void)snprintf(s->problem, sizeof(s->problem), "%s %s: %d %.400s %s",
+                           verbs[verb].method, target, reply ? reply->status : 0,
+                           reply ? reply->body : "", ld_client_problem(s->client));
+    }
+    return NULL;
+}
+
+static uint64_t storm_seconds(void)
+{
+    const char *text = getenv("LD_STRESS_SECONDS");
+    uint64_t seconds = 3;
+
+    if (text)
+        cr_assert_eq(ld_parse_u64(text, 1, 3600, &seconds), 0);
+    return seconds;
+}
+
+static void clear(struct ld_daemon *d, struct ld_client *c)
+{
+    for (;;) {
+        cJSON *json = ld_want(c, 200, "GET", NULL, "/v1/containers?limit=1");
+        struct ld_text id;
+
+        if (ld_count(json, "items") == 0)
+            break;
+        id = ld_textf("%s", ld_str(json, "items.0.id"));
+        (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/%s?force=1", id.s);
+    }
+    ld_wait_reaped(d);
+}
+
+static bool few_fds(void *arg)
+{
+    struct ld_daemon *d = arg;
+
+    return ld_daemon_fds(d) <= 60;
+}
+
+LD_API_TEST(stress, of_64_clients_leaks_nothing)
+{
+    static struct stormer stormers[CLIENTS];
+    uint64_t until = now_ms() + storm_seconds() * 1000;
+    unsigned calls = 0, conflicts = 0;
+    size_t mounts, fds;
+    uint64_t rss;
+
+    ld_have_base(c);
+    (void)ld_create(c, "warm", "base", NULL);
+    (void)ld_mount(c, "warm");
+    ld_unmount(c, "warm");
+    mounts = ld_test_count_mounts("");
+    fds = ld_daemon_fds(d);
+    for (int i = 0; i < CLIENTS; i++) {
+        stormers[i] = (struct stormer){
+            .client = ld_client_new(d->socket), .seed = (unsigned)i + 1, .until_ms = until};
+        cr_assert_eq(pthread_create(&stormers[i].thread, NULL, storm, &stormers[i]), 0);
+    }
+    for (int i = 0; i < CLIENTS; i++) {
+        cr_assert_eq(pthread_join(stormers[i].thread, NULL), 0);
+        cr_expect_str_eq(stormers[i].problem, "");
+        calls += stormers[i].calls;
+        conflicts += stormers[i].conflicts;
+        ld_client_free(stormers[i].client);
+    }
+    cr_expect_gt(calls, 500);
+    cr_expect_gt(calls, conflicts);
+    clear(d, c);
+    cr_expect_eq(ld_test_count_mounts(""), mounts);
+    cr_expect(ld_test_wait(few_fds, d, 10), "%zu descriptors, %zu before", ld_daemon_fds(d), fds);
+    cr_expect_eq(ld_data_count(d, "w"), 0);
+    cr_expect_eq(ld_data_count(d, "staging"), 0);
+    rss = ld_daemon_rss(d);
+    (void)fprintf(stderr, "stress: %u calls, %u conflicts, %zu fds (%zu before), rss %llu KiB\n",
+                  calls, conflicts, ld_daemon_fds(d), fds, (unsigned long long)rss >> 10);
+}
+
+/* A process that turns directories of the container into symlinks to the host and back, as fast as
+ * it can. */
+static pid_t start_swapper(const char *root)
+{
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        autofree char *dir = ld_asprintf("%s/srv/a", root);
+        autofree char *aside = ld_asprintf("%s/srv/aside", root);
+        autofree char *link = ld_asprintf("%s/srv/link", root);
+
+        (void)symlink("/mnt/outside", link);
+        for (;;) {
+            (void)rename(dir, aside);
+            (void)rename(link, dir);
+            (void)rename(dir, link);
+            (void)rename(aside, dir);
+        }
+    }
+    cr_assert_gt(pid, 0);
+    return pid;
+}
+
+LD_API_TEST(stress, of_symlinks_swapped_at_full_speed_touches_nothing_outside)
+{
+    autoclose int outside = ld_test_mkdir("outside");
+    static const struct ld_entry entries[] = {{.path = "in/tar", .data = "x"}};
+    struct ld_blob tar = ld_make_tar(entries, 1);
+    uint64_t until = now_ms() + storm_seconds() * 1000;
+    struct ld_text at, before, after;
+    pid_t swapper;
+
+    ld_test_write(outside, "mark", "host\n");
+    ld_test_sh("mkdir -p outside/b/c; echo host > outside/b/file");
+    before = ld_tree_digest("/mnt/outside");
+    ld_have_base(c);
+    (void)ld_create(c, "web", "base", "'mounts':[{'type':'tmpfs','target':'/srv/a/b'}]");
+    at = ld_mount(c, "web");
+    swapper = start_swapper(at.s);
+    while (now_ms() < until) {
+        static const struct {
+            const char *method, *target, *type;
+        } rows[] = {
+            {"PUT", "/v1/containers/web/files?path=/srv/a/new", "application/octet-stream"},
+            {"PUT", "/v1/containers/web/files?path=/srv/a", "application/x-tar"},
+            {"GET", "/v1/containers/web/files?path=/srv/a/mark", NULL},
+            {"DELETE", "/v1/containers/web/files?path=/srv/a/mark", NULL},
+            {"DELETE", "/v1/containers/web/files?path=/srv/a/b&recursive=1", NULL},
+            {"GET", "/v1/containers/web/export", NULL},
+            {"GET", "/v1/containers/web/changes", NULL},
+            {"POST", "/v1/containers/web/unmount", NULL},
+            {"POST", "/v1/containers/web/mount", NULL},
+        };
+
+        for (size_t i = 0; i < LD_ARRAY_LEN(rows); i++) {
+            const struct ld_reply *reply =
+                ld_client_call(c, &(struct ld_call){.method = rows[i].method,
+                                                    .target = rows[i].target,
+                                                    .content_type = rows[i].type,
+                                                    .body = rows[i].type ? tar.data : NULL,
+                                                    .body_len = rows[i].type ? tar.len : 0});
+
+            if (!reply) /* a cut stream of a changing tree is fine; anything else is not */
+                cr_expect(strstr(rows[i].target, "export") || strstr(rows[i].target, "files"), "%s",
+                          ld_client_problem(c));
+            if (reply && rows[i].method[0] == 'G' && strstr(rows[i].target, "mark"))
+                cr_expect_neq(reply->status, 200, "read outside: %.100s", reply->body);
+        }
+    }
+    (void)kill(swapper, SIGKILL);
+    cr_assert_eq(waitpid(swapper, NULL, 0), swapper);
+    after = ld_tree_digest("/mnt/outside");
+    cr_expect_str_eq(after.s, before.s);
+    cr_expect_eq(ld_test_count_mounts("/mnt/outside"), 0);
+    (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/web?force=1");
+    ld_blob_done(&tar);
+}
+
+LD_API_TEST(stress, of_a_thousand_containers_keeps_memory_low)
+{
+    enum { N = 1000 };
+    uint64_t rss;
+
+    ld_have_base(c);
+    for (int i = 0; i < N; i++) {
+        autofree char *body = ld_asprintf("{'name':'c%d','image':'base','ephemeral':true}", i);
+
+        (void)ld_want(c, 201, "POST", body, "/v1/containers");
+    }
+    cr_expect_eq(ld_count(ld_want(c, 200, "GET", NULL, "/v1/containers"), "items"), N);
+    rss = ld_daemon_rss(d);
+    (void)fprintf(stderr, "stress: rss with %d containers %llu KiB\n", N,
+                  (unsigned long long)rss >> 10);
+    cr_expect_lt(rss, 16 << 20, "%llu KiB", (unsigned long long)rss >> 10);
+}
