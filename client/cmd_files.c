@@ -165,7 +165,8 @@ static int cat_one(struct ld_cli *cli, const char *operand, struct ld_err *err)
     autoplace struct ld_place place = {0};
     autobuf struct ld_buf url = LD_URL_INIT;
 
-    if (parse_place(operand, &place, err) < 0 || ld_file_url(&place, &url, err) < 0)
+    if (parse_place(operand, &place, err) < 0 ||
+        ld_file_url(place.container, place.path, &url, err) < 0)
         return -1;
     return download(cli, ld_buf_str(&url), "Accept: application/octet-stream", "-", false, err);
 }
@@ -239,7 +240,7 @@ static int run_files(struct ld_cli *cli, struct ld_err *err)
     autobuf struct ld_buf url = LD_URL_INIT;
 
     if (parse_place(ld_args_get(cli->args, 0), &place, err) < 0 ||
-        ld_file_url(&place, &url, err) < 0)
+        ld_file_url(place.container, place.path, &url, err) < 0)
         return -1;
     return ld_list_show_as(cli, ld_buf_str(&url), "Accept: application/json", &list, err);
 }
@@ -251,7 +252,8 @@ static int remove_file(struct ld_cli *cli, const char *operand, struct ld_err *e
     autoplace struct ld_place place = {0};
     autobuf struct ld_buf url = LD_URL_INIT;
 
-    if (parse_place(operand, &place, err) < 0 || ld_file_url(&place, &url, err) < 0)
+    if (parse_place(operand, &place, err) < 0 ||
+        ld_file_url(place.container, place.path, &url, err) < 0)
         return -1;
     if (ld_args_flag(cli->args, "recursive"))
         ld_url_query(&url, "recursive", "1");

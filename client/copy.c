@@ -36,6 +36,7 @@ struct source {
     uint64_t done, size;
     struct ld_progress *progress;
     struct ld_err *err; /* tar's failure */
+    bool ended;
 };
 
 /* At the end of tar's output its success is asked for before the request is completed: half a tree
@@ -43,10 +44,12 @@ struct source {
 static ssize_t read_source(void *arg, void *data, size_t len)
 {
     struct source *source = arg;
-    ssize_t got = ld_read_some(source->fd, data, len);
+    ssize_t got = source->ended ? 0 : ld_read_some(source->fd, data, len);
 
-    if (got == 0 && source->tar && source->tar->pid > 0)
+    if (got == 0 && source->tar && !source->ended) {
+        source->ended = true;
         return ld_tar_finish(source->tar, source->err) < 0 ? -EPIPE : 0;
+    }
     if (got > 0) {
         source->done += (uint64_t)got;
         ld_progress_set(source->progress, source->label, "send", source->done, source->size);
@@ -85,7 +88,6 @@ static int put(struct ld_cli *cli, const char *target, const char *type, bool ha
 static int put_tree(struct ld_cli *cli, const struct ld_copy *copy, const char *path,
                     const char *name, const char *directory, struct ld_err *err)
 {
-    struct ld_place place = {.container = copy->to->container, .path = (char *)directory};
     struct ld_tar_source tree = {.path = path, .name = name, .owners = copy->owners};
     autoprogress struct ld_progress *progress = new_progress(cli, copy);
     autofree char *label = ld_place_name(path);
@@ -93,7 +95,8 @@ static int put_tree(struct ld_cli *cli, const struct ld_copy *copy, const char *
     autotarpipe struct ld_tarpipe tar = LD_TARPIPE_INIT;
     struct source source = {.tar = &tar, .label = label, .progress = progress};
 
-    if (ld_file_url(&place, &url, err) < 0 || ld_tar_pack(&tree, &tar, err) < 0)
+    if (ld_file_url(copy->to->container, directory, &url, err) < 0 ||
+        ld_tar_pack(&tree, &tar, err) < 0)
         return -1;
     source.fd = tar.fd;
     return put(cli, ld_buf_str(&url), "Content-Type: application/x-tar", false, &source, err);
@@ -124,7 +127,6 @@ static void add_attributes(struct ld_buf *url, const struct stat *st, bool owner
 static int put_file(struct ld_cli *cli, const struct ld_copy *copy, const char *path,
                     const char *target, struct ld_err *err)
 {
-    struct ld_place place = {.container = copy->to->container, .path = (char *)target};
     autoprogress struct ld_progress *progress = new_progress(cli, copy);
     autofree char *label = ld_place_name(path);
     autobuf struct ld_buf url = LD_URL_INIT;
@@ -134,7 +136,7 @@ static int put_file(struct ld_cli *cli, const struct ld_copy *copy, const char *
 
     if (fd < 0 || fstat(fd, &st) < 0)
         return ld_err_sys(err, -errno, "open '%s'", path);
-    if (ld_file_url(&place, &url, err) < 0)
+    if (ld_file_url(copy->to->container, target, &url, err) < 0)
         return -1;
     add_attributes(&url, &st, copy->owners);
     source.size = (uint64_t)st.st_size;
@@ -149,7 +151,7 @@ static int put_stdin(struct ld_cli *cli, const struct ld_copy *copy, struct ld_e
 
     if (isatty(STDIN_FILENO))
         return ld_err_set(err, LD_E_INVALID, "no archive: standard input is a terminal");
-    if (ld_file_url(copy->to, &url, err) < 0)
+    if (ld_file_url(copy->to->container, copy->to->path, &url, err) < 0)
         return -1;
     return put(cli, ld_buf_str(&url), "Content-Type: application/x-tar", false, &source, err);
 }
@@ -162,11 +164,9 @@ static int look_at_container(struct ld_cli *cli, const struct ld_place *place, e
 {
     struct ld_file_info info;
 
-    if (ld_file_stat(cli, place, &info, err) < 0) {
-        struct ld_place root = {.container = place->container, .path = (char *)"/"};
-
+    if (ld_file_stat(cli, place->container, place->path, &info, err) < 0) {
         /* The path may be missing, but the container may not. */
-        if (err->code != LD_E_NOT_FOUND || ld_file_stat(cli, &root, &info, err) < 0)
+        if (err->code != LD_E_NOT_FOUND || ld_file_stat(cli, place->container, "/", &info, err) < 0)
             return -1;
         *ret = TARGET_MISSING;
         return 0;
@@ -174,9 +174,9 @@ static int look_at_container(struct ld_cli *cli, const struct ld_place *place, e
     *ret = strcmp(info.type, "directory") == 0 ? TARGET_DIRECTORY : TARGET_OTHER;
     if (strcmp(info.type, "symlink") == 0) {
         autofree char *through = ld_asprintf("%s/", place->path);
-        struct ld_place behind = {.container = place->container, .path = through};
 
-        if (ld_file_stat(cli, &behind, &info, err) == 0 && strcmp(info.type, "directory") == 0)
+        if (ld_file_stat(cli, place->container, through, &info, err) == 0 &&
+            strcmp(info.type, "directory") == 0)
             *ret = TARGET_DIRECTORY;
     }
     return 0;
@@ -278,7 +278,7 @@ static int fetch(struct ld_cli *cli, const struct ld_place *from, const char *ac
         .method = "GET", .headers = {accept}, .write = write, .write_arg = arg};
     struct ld_http *http;
 
-    if (ld_file_url(from, &url, err) < 0 || ld_cli_http(cli, &http, err) < 0)
+    if (ld_file_url(from->container, from->path, &url, err) < 0 || ld_cli_http(cli, &http, err) < 0)
         return -1;
     call.target = ld_buf_str(&url);
     return ld_http_run(http, &call, &reply, err);
@@ -400,7 +400,7 @@ static int copy_out(struct ld_cli *cli, const struct ld_copy *copy, struct ld_er
     enum target target;
     bool is_directory;
 
-    if (ld_file_stat(cli, copy->from, &info, err) < 0 ||
+    if (ld_file_stat(cli, copy->from->container, copy->from->path, &info, err) < 0 ||
         look_at_host(copy->to->path, &target, err) < 0)
         return -1;
     is_directory = strcmp(info.type, "directory") == 0;
@@ -438,7 +438,7 @@ static int follow_source(struct ld_cli *cli, const struct ld_copy *copy, struct 
                              .path = ld_strdup(copy->from->path)};
     if (!copy->follow)
         return 0;
-    if (ld_file_stat(cli, copy->from, &info, err) < 0)
+    if (ld_file_stat(cli, copy->from->container, copy->from->path, &info, err) < 0)
         return -1;
     if (strcmp(info.type, "symlink") == 0) {
         ld_free_p(&ret->path);

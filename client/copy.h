@@ -40,9 +40,10 @@ struct ld_file_info {
     uint32_t mtime_nsec;
 };
 /* HEAD …/files: a missing file is LD_E_NOT_FOUND, naming it. */
-int ld_file_stat(struct ld_cli *cli, const struct ld_place *place, struct ld_file_info *ret,
-                 struct ld_err *err) ld_must_check;
+int ld_file_stat(struct ld_cli *cli, const char *container, const char *path,
+                 struct ld_file_info *ret, struct ld_err *err) ld_must_check;
 
 struct ld_buf;
 /* Appends the URL of a file's resource. */
-int ld_file_url(const struct ld_place *place, struct ld_buf *url, struct ld_err *err) ld_must_check;
+int ld_file_url(const char *container, const char *path, struct ld_buf *url,
+                struct ld_err *err) ld_must_check;

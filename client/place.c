@@ -58,11 +58,11 @@ char *ld_place_name(const char *path)
     return start < end ? ld_strndup(path + start, end - start) : ld_strdup("/");
 }
 
-int ld_file_url(const struct ld_place *place, struct ld_buf *url, struct ld_err *err)
+int ld_file_url(const char *container, const char *path, struct ld_buf *url, struct ld_err *err)
 {
-    if (ld_object_url(LD_KIND_CONTAINER, place->container, "files", url, err) < 0)
+    if (ld_object_url(LD_KIND_CONTAINER, container, "files", url, err) < 0)
         return -1;
-    ld_url_query(url, "path", place->path);
+    ld_url_query(url, "path", path);
     return 0;
 }
 
@@ -97,14 +97,14 @@ static int parse_stat(const char *header, struct ld_file_info *ret)
 }
 
 /* Answers to HEAD have no body: the same question by GET gives the daemon's own words. */
-static void ask_why(struct ld_cli *cli, const struct ld_place *place, struct ld_err *err)
+static void ask_why(struct ld_cli *cli, const char *container, const char *path, struct ld_err *err)
 {
     autobuf struct ld_buf url = LD_URL_INIT;
     autoreply struct ld_http_reply reply = LD_HTTP_REPLY_INIT;
     struct ld_http_call call = {.method = "GET", .headers = {"Accept: application/json"}};
     struct ld_err why = LD_ERR_INIT;
 
-    if (ld_file_url(place, &url, &why) < 0)
+    if (ld_file_url(container, path, &url, &why) < 0)
         return;
     ld_url_query(&url, "limit", "1");
     call.target = ld_buf_str(&url);
@@ -112,21 +112,20 @@ static void ask_why(struct ld_cli *cli, const struct ld_place *place, struct ld_
         *err = why;
 }
 
-int ld_file_stat(struct ld_cli *cli, const struct ld_place *place, struct ld_file_info *ret,
-                 struct ld_err *err)
+int ld_file_stat(struct ld_cli *cli, const char *container, const char *path,
+                 struct ld_file_info *ret, struct ld_err *err)
 {
     autobuf struct ld_buf url = LD_URL_INIT;
     autoreply struct ld_http_reply reply = LD_HTTP_REPLY_INIT;
 
-    if (ld_file_url(place, &url, err) < 0)
+    if (ld_file_url(container, path, &url, err) < 0)
         return -1;
     if (ld_api_send(cli, "HEAD", ld_buf_str(&url), NULL, &reply, err) < 0) {
         if (reply.status >= 400)
-            ask_why(cli, place, err);
+            ask_why(cli, container, path, err);
         return -1;
     }
     if (parse_stat(ld_buf_str(&reply.stat), ret) < 0)
-        return ld_err_set(err, LD_E_IO, "the daemon's description of '%s' is not valid",
-                          place->path);
+        return ld_err_set(err, LD_E_IO, "the daemon's description of '%s' is not valid", path);
     return 0;
 }
