@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cjson/cJSON.h>
 
@@ -164,7 +165,8 @@ static pid_t start_swapper(const char *root)
         autofree char *aside = ld_asprintf("%s/srv/aside", root);
         autofree char *link = ld_asprintf("%s/srv/link", root);
 
-        (void)symlink("/mnt/outside", link);
+        if (symlink("/mnt/outside", link) < 0)
+            _exit(1);
         for (;;) {
             (void)rename(dir, aside);
             (void)rename(link, dir);
