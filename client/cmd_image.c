@@ -19,25 +19,21 @@
 /* ls */
 
 static const struct ld_column image_columns[] = {
-    {"REFERENCE", .shrinks = true},
-    {"IMAGE ID"},
-    {"CREATED"},
-    {"SIZE", .right = true},
-    {"LAYERS", .right = true},
+    {"REFERENCE", .shrinks = true}, {"IMAGE ID"}, {"CREATED"}, {"SIZE", .right = true},
     {"CONTAINERS", .right = true},
-    {"STATE"},
 };
 
 static void add_image_row(struct ld_table *t, const cJSON *image, const char *ref,
                           const struct ld_row_ctx *ctx)
 {
-    ld_table_add(t, ref);
+    bool is_damaged = strcmp(ld_json_str(image, "state"), "damaged") == 0;
+    autofree char *text = ld_asprintf("%s%s", ref, is_damaged ? " (damaged)" : "");
+
+    ld_table_add_styled(t, text, is_damaged ? LD_STYLE_BAD : LD_STYLE_PLAIN);
     ld_cell_id(t, image, "id", ctx);
     ld_cell_age(t, image, "created", ctx);
     ld_cell_size(t, image, "size");
-    ld_cell_count(t, image, "layer_count");
     ld_cell_count(t, image, "containers");
-    ld_cell_state(t, image);
 }
 
 /* One row per reference. */
@@ -49,7 +45,7 @@ static void add_image(struct ld_table *t, const cJSON *image, const struct ld_ro
     if (cJSON_GetArraySize(refs) == 0)
         add_image_row(t, image, "<none>", ctx);
     cJSON_ArrayForEach (ref, refs)
-        add_image_row(t, image, cJSON_GetStringValue(ref), ctx);
+        add_image_row(t, image, ref->valuestring ? ref->valuestring : "", ctx);
 }
 
 static const struct ld_opt list_opts[] = {LD_OPT_FILTER, LD_OPT_QUIET, LD_OPT_WHOLE, LD_OPT_FORMAT};

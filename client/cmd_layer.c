@@ -8,10 +8,8 @@
 static const struct ld_column columns[] = {
     {"CHAIN ID"},
     {"PARENT"},
-    {"DEPTH", .right = true},
     {"CREATED"},
     {"SIZE", .right = true},
-    {"INODES", .right = true},
     {"IMAGES", .right = true},
     {"CONTAINERS", .right = true},
     {"STATE"},
@@ -21,10 +19,8 @@ static void add_layer(struct ld_table *t, const cJSON *layer, const struct ld_ro
 {
     ld_cell_id(t, layer, "chain_id", ctx);
     ld_cell_id(t, layer, "parent", ctx);
-    ld_cell_count(t, layer, "depth");
     ld_cell_age(t, layer, "created_at", ctx);
     ld_cell_size(t, layer, "size");
-    ld_cell_count(t, layer, "inodes");
     ld_cell_count(t, layer, "images");
     ld_cell_count(t, layer, "containers");
     ld_cell_state(t, layer);

@@ -13,8 +13,7 @@
 #include "daemon/base/mem.h"
 
 static const struct ld_column columns[] = {
-    {"NAME", .shrinks = true},    {"VOLUME ID"}, {"CREATED"}, {"ANONYMOUS"},
-    {"USED BY", .shrinks = true}, {"STATE"},
+    {"NAME", .shrinks = true}, {"CREATED"}, {"ANONYMOUS"}, {"USED BY", .shrinks = true}, {"STATE"},
 };
 
 static void add_volume(struct ld_table *t, const cJSON *volume, const struct ld_row_ctx *ctx)
@@ -23,7 +22,6 @@ static void add_volume(struct ld_table *t, const cJSON *volume, const struct ld_
     const cJSON *user;
 
     ld_cell_str(t, volume, "name");
-    ld_cell_id(t, volume, "id", ctx);
     ld_cell_age(t, volume, "created_at", ctx);
     ld_table_add(t, ld_json_bool(volume, "anonymous") ? "yes" : "no");
     cJSON_ArrayForEach (user, ld_json_get(volume, "users"))

@@ -169,20 +169,24 @@ static size_t on_header(char *line, size_t size, size_t n, void *arg)
     return size * n;
 }
 
-/* Who may use the socket, for the hint. */
+/* Who may use the socket: its group, where that can be seen. */
 static void hint_access(const struct ld_http *http, struct ld_err *err)
 {
-    struct stat st;
+    struct stat st = {.st_gid = (gid_t)-1};
     struct group group, *found = NULL;
     char space[4096];
+    const char *name = "layerd";
 
-    if (stat(http->path, &st) == 0)
-        (void)getgrgid_r(st.st_gid, &group, space, sizeof(space), &found);
-    (void)ld_err_hint(
-        err,
-        "use sudo, or join the group '%s' (sudo usermod -aG %s \"$USER\", then log in "
-        "again)",
-        found ? found->gr_name : "layerd", found ? found->gr_name : "layerd");
+    if (stat(http->path, &st) == 0 && st.st_gid != 0 &&
+        getgrgid_r(st.st_gid, &group, space, sizeof(space), &found) == 0 && found)
+        name = found->gr_name;
+    if (st.st_gid == 0)
+        (void)ld_err_hint(err, "use sudo: only root may use this socket");
+    else
+        (void)ld_err_hint(err,
+                          "use sudo, or join the group '%s' (sudo usermod -aG %s \"$USER\", then "
+                          "log in again)",
+                          name, name);
 }
 
 static int unreachable(const struct ld_http *http, int errnum, struct ld_err *err)
