@@ -17,7 +17,8 @@ out.coverage := build/coverage
 OUT := $(out.$(VARIANT))
 $(if $(OUT),,$(error VARIANT=$(VARIANT) is none of release, asan, tsan, coverage))
 
-pkgs.daemon := libuv libmicrohttpd libcjson sqlite3 libcrypto libzstd liblzma libisal libsystemd
+pkgs.daemon := libuv libmicrohttpd libcjson sqlite3 libcrypto libzstd liblzma libsystemd \
+               $(shell pkg-config --exists libisal && echo libisal || echo zlib)
 pkgs.client := libcurl libcjson libcrypto libsystemd
 pkgs.test   := criterion libcurl libarchive yaml-0.1
 PKGS        := $(sort $(pkgs.daemon) $(pkgs.client))

@@ -263,7 +263,8 @@ static void reset_pax(struct ld_tar *tar)
     /* The array of xattrs is large and its used part is counted. */
     tar->pax.has = 0;
     tar->pax.path = tar->pax.linkpath = NULL;
-    tar->pax.n_xattrs = 0;
+    tar->pax.n_xattrs = tar->pax.xattr_records = 0;
+    tar->pax.means_something = false;
     tar->pax.sparse_name = tar->pax.sparse_major = tar->pax.sparse_minor = NULL;
     tar->pax.has_map = tar->pax.offset_pending = false;
     tar->pax.map = &tar->map;
@@ -292,8 +293,8 @@ static int read_global(struct ld_tar *tar, struct ld_err *err)
     if (ld_tar_pax_parse(&tar->pax, copy, tar->global_data.len - before, err) < 0 ||
         ld_tar_pax_check_global(&tar->pax, err) < 0)
         return -1;
-    if (tar->pax.has == 0 && tar->pax.n_xattrs == 0 && before == 0)
-        ld_buf_clear(&tar->global_data); /* nothing but a comment, git's for example */
+    if (!tar->pax.means_something)
+        tar->global_data.len = before; /* nothing but comments, git's for example */
     return 0;
 }
 

@@ -82,6 +82,8 @@ struct ld_tar_pax {
     uint32_t mtime_nsec;
     struct ld_tar_xattr xattrs[LD_TAR_MAX_XATTRS];
     size_t n_xattrs;
+    size_t xattr_records; /* those that replace an earlier one too: each is searched for */
+    bool means_something; /* a record was one that we know */
     /* GNU.sparse.*; the map of form 0 goes where `map` points */
     const char *sparse_name, *sparse_major, *sparse_minor;
     uint64_t real_size, n_blocks;

@@ -136,7 +136,7 @@ static int set_xattr(struct ld_tar_pax *pax, const struct record *r, struct ld_e
                                  "its xattr '%s' is larger than %d bytes", name, LD_TAR_MAX_XATTR);
     while (i < pax->n_xattrs && strcmp(pax->xattrs[i].name, name) != 0)
         i++;
-    if (i == LD_TAR_MAX_XATTRS)
+    if (i == LD_TAR_MAX_XATTRS || ++pax->xattr_records > 2 * LD_TAR_MAX_XATTRS)
         return ld_err_over_limit(err, "max_xattrs", LD_TAR_MAX_XATTRS, "it has more than %d xattrs",
                                  LD_TAR_MAX_XATTRS);
     pax->xattrs[i] = xattr;
@@ -196,7 +196,9 @@ static int set_sparse(struct ld_tar_pax *pax, const struct record *r, const char
 static int set(struct ld_tar_pax *pax, const struct record *r, struct ld_err *err)
 {
     static const char sparse[] = "GNU.sparse.";
+    bool meant_something = pax->means_something;
 
+    pax->means_something = true;
     if (strncmp(r->key, XATTR_PREFIX, strlen(XATTR_PREFIX)) == 0)
         return set_xattr(pax, r, err);
     if (strncmp(r->key, sparse, strlen(sparse)) == 0)
@@ -213,6 +215,7 @@ static int set(struct ld_tar_pax *pax, const struct record *r, struct ld_err *er
         return set_number(pax, r, LD_TAR_PAX_GID, &pax->gid, err);
     if (strcmp(r->key, "mtime") == 0)
         return set_time(pax, r, err);
+    pax->means_something = meant_something;
     return 0;
 }
 

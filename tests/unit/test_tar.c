@@ -545,6 +545,24 @@ LD_TEST(tar, refuses_what_is_over_a_limit)
     }
 }
 
+LD_TEST(tar, refuses_too_many_xattrs_also_of_one_name)
+{
+    for (int kind = 0; kind < 2; kind++) {
+        autobuf struct ld_buf archive = new_archive(), pax = LD_BUF_INIT(1 << 20);
+
+        for (int i = 0; i < 1000; i++) {
+            char key[40];
+
+            (void)snprintf(key, sizeof(key), "SCHILY.xattr.user.%d", kind ? i : 0);
+            add_record(&pax, key, "v");
+        }
+        add_header(&archive, header("PaxHeader", 'x', pax.len));
+        add_padded(&archive, pax.data, pax.len);
+        add_entry(&archive, "f", '0', "");
+        assert_refused(&archive, "more than 256 xattrs");
+    }
+}
+
 LD_TEST(tar, refuses_too_many_entries_and_too_large_files)
 {
     static const struct {
@@ -661,6 +679,20 @@ LD_TEST(tar, applies_global_headers_below_local_ones)
         "f a ->  644 7:0 0 5.000000000 0,0 user.g=1:4c94485e0c21ae6c e3b0c44298fc1c149afbf4c8\n"
         "f b ->  644 8:0 0 0.000000000 0,0 user.g=1:4c94485e0c21ae6c e3b0c44298fc1c149afbf4c8\n"
         "f c ->  644 9:0 0 5.000000000 0,0 user.g=1:4c94485e0c21ae6c e3b0c44298fc1c149afbf4c8\n");
+
+    /* Comments weigh nothing, however many there are; what means something is bounded. */
+    archive.len = 0;
+    for (int i = 0; i < 1000; i++) {
+        add_pax(&archive, 'g', PAX("comment", "0123456789012345678901234567890123456789"));
+        add_entry(&archive, "a", '0', "");
+    }
+    assert_lists(&archive, "f a ->");
+    for (int i = 0; i < 2000; i++) {
+        add_pax(&archive, 'g', PAX("uid", "1234567"));
+        add_entry(&archive, "a", '0', "");
+    }
+    assert_refused(&archive, "global header is larger");
+
     add_pax(&bad, 'g', PAX("path", "all"));
     add_entry(&bad, "a", '0', "");
     assert_refused(&bad, "global header");
