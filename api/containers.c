@@ -316,6 +316,7 @@ static void delete (struct ld_request *req)
 
     c->removal.force = ld_request_flag(req, "force");
     c->removal.volumes = ld_request_flag(req, "volumes");
+    c->removal.purge = ld_request_flag(req, "purge");
     if (ld_request_if_match(req, &c->removal.if_match, &err) < 0 ||
         ld_container_admit(c->call.core, ld_request_param(req, "container"), true, &c->call.op,
                            c->id, &err) < 0)
@@ -397,7 +398,7 @@ void ld_routes_containers(struct ld_router *router)
         {"GET", "/v1/containers/{container}", inspect, LD_ROUTE_METADATA, "size?"},
         {"PUT", "/v1/containers/{container}", put, LD_ROUTE_JSON, NULL},
         {"PATCH", "/v1/containers/{container}", patch, LD_ROUTE_JSON, NULL},
-        {"DELETE", "/v1/containers/{container}", delete, 0, "force? volumes?"},
+        {"DELETE", "/v1/containers/{container}", delete, 0, "force? volumes? purge?"},
         {"POST", "/v1/containers/{container}/mount", mount, LD_ROUTE_JSON_OPTIONAL, NULL},
         {"POST", "/v1/containers/{container}/unmount", unmount, LD_ROUTE_JSON_OPTIONAL,
          "force? sync?"},

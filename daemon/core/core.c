@@ -58,7 +58,7 @@ static void on_store_event(void *arg, uint64_t newest_id)
 
 static int open_all(struct ld_core *core, struct ld_err *err)
 {
-    static const struct ld_store_options options = {.is_loop = ld_is_loop_thread};
+    static const struct ld_store_options options = {.is_loop = ld_is_loop_running};
     const struct ld_config *config = core->config;
 
     if (ld_root_open(config->data_root, config->run_root, config->group, &core->root, err) < 0 ||

@@ -89,7 +89,7 @@ static int find_same(struct ld_core *core, const struct ld_volume_spec *spec, st
     ld_volume_done(ret);
     if (spec->must_be_new)
         return ld_err_set(err, LD_E_PRECONDITION, "the volume '%s' exists", spec->name);
-    (void)ld_err_set(err, LD_E_CONFLICT, "the volume '%s' exists and was made differently",
+    (void)ld_err_set(err, LD_E_EXISTS, "the volume '%s' exists and was made differently",
                      spec->name);
     return ld_err_hint(err, "remove it first, or ask for what it is");
 }

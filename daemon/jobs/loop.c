@@ -46,10 +46,16 @@ struct ld_loop {
 
 /* Which loop this thread runs: what ld_assert_loop asks. */
 static _Thread_local struct ld_loop *current;
+static _Thread_local bool is_running;
 
 bool ld_is_loop_thread(void)
 {
     return current != NULL;
+}
+
+bool ld_is_loop_running(void)
+{
+    return is_running;
 }
 
 void ld_assert_loop(void)
@@ -159,7 +165,9 @@ void ld_loop_run(struct ld_loop *loop)
 {
     assert(current == loop);
     loop->pass_began_ns = 0; /* the time between two runs is not lag */
+    is_running = true;
     (void)uv_run(&loop->uv, UV_RUN_DEFAULT);
+    is_running = false;
 }
 
 void ld_loop_stop(struct ld_loop *loop)
