@@ -11,9 +11,9 @@
 
 enum {
     LD_READERS = 4,
-    LD_BATCH_MAX = 256,  /* writes in one transaction */
-    LD_QUEUE_MAX = 4096, /* a posted event waits for room beyond this */
-    LD_SID_BLOCK = 64,   /* sids reserved at once: small, since names of layers share one page */
+    LD_BATCH_MAX = 256, /* writes in one transaction */
+    LD_QUEUE_MAX = 512, /* a posted event waits for room beyond this */
+    LD_SID_BLOCK = 64,  /* sids reserved at once: small, since names of layers share one page */
     LD_EVENT_BLOCK = 65536,
 };
 
@@ -37,8 +37,10 @@ struct ld_store {
     uint64_t event_ceiling; /* ids below are reserved */
     uint64_t events_since_trim;
     int64_t trimmed_ns; /* CLOCK_MONOTONIC */
-    int wal_frames;
-    bool is_full; /* synchronous=FULL is set */
+    int wal_frames;     /* in the WAL now */
+    int wal_folded;     /* of these, when the last checkpoint ran */
+    bool is_broken;     /* a sync has failed: nothing is acknowledged any more */
+    bool is_full;       /* synchronous=FULL is set */
 
     pthread_mutex_t lock; /* protects all that follows */
     pthread_cond_t work;  /* something is queued, or stop */

@@ -260,7 +260,7 @@ void ld_store_close(struct ld_store *store)
         return;
     if (store->has_thread) {
         ld_writer_stop(store);
-        if (run_alone(store, end_run, &err) < 0)
+        if (!store->is_broken && run_alone(store, end_run, &err) < 0)
             ld_warn("the next start will check the database: %s, ignoring", err.message);
     }
     ld_readers_close(store);

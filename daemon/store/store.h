@@ -360,7 +360,7 @@ int ld_store_image_usages(struct ld_store *store, uint64_t after, size_t limit,
 /* ---- events ---- */
 
 /* Queued and committed with the next batch, without a sync: for mounts and unmounts. Copied. Waits
- * only while thousands are queued; a failure to write it is logged. Not on the loop. */
+ * only while hundreds are queued; a failure to write it is logged. Not on the loop. */
 void ld_store_event_post(struct ld_store *store, const struct ld_write *w,
                          const struct ld_note *note);
 /* One event in a transaction of its own, durable. */
@@ -383,12 +383,12 @@ uint64_t ld_store_event_newest(struct ld_store *store);
 
 /* ---- jobs ---- */
 
-int ld_store_job_add(struct ld_store *store, const struct ld_write *w, const struct ld_job_record *job,
-                     struct ld_err *err);
+int ld_store_job_add(struct ld_store *store, const struct ld_write *w,
+                     const struct ld_job_record *job, struct ld_err *err);
 /* Ends a running job: state, result, error and object of `job`. not_found; conflict: it has ended
  * already. */
-int ld_store_job_finish(struct ld_store *store, const struct ld_write *w, const struct ld_job_record *job,
-                        struct ld_err *err);
+int ld_store_job_finish(struct ld_store *store, const struct ld_write *w,
+                        const struct ld_job_record *job, struct ld_err *err);
 int ld_store_job_get(struct ld_store *store, const char *id, struct ld_job_record *ret,
                      struct ld_err *err);
 struct ld_job_query {

@@ -7,8 +7,9 @@
  *
  * Invariants: a write whose directory cannot be synced is not run. If COMMIT fails, every write of
  * the batch fails. Event ids are used only below a ceiling that is durable or becomes so in the
- * same synced transaction. Checkpoints are ours: when nothing is to do, or when the WAL has become
- * large.
+ * same synced transaction. After a failed sync nothing is written any more: the kernel has dropped
+ * what it could not write, so a later success would prove nothing. Checkpoints are ours: when
+ * nothing is to do, or when the WAL has become large.
  */
 #include <assert.h>
 #include <errno.h>
@@ -23,7 +24,8 @@
 #include "daemon/store/internal.h"
 
 enum {
-    WAL_LARGE_FRAMES = 2000, /* 8 MiB: checkpoint without waiting for a quiet moment */
+    WAL_LARGE_FRAMES = 2000, /* 8 MiB more: checkpoint without waiting for a quiet moment */
+    WAL_HUGE_FRAMES = 8000,  /* readers have kept it from starting over: wait for them */
     TRIM_EVENTS = 1000,      /* trim the ring after so many new events */
     IDLE_MS = 1000,          /* this long without a write: checkpoint */
     TRIM_EVERY_S = 3600,     /* age limits */
@@ -194,6 +196,20 @@ static int set_synchronous(struct ld_store *store, bool full, struct ld_err *err
     return 0;
 }
 
+static void note_failed_sync(struct ld_store *store, const struct ld_err *err)
+{
+    if (sqlite3_extended_errcode(ld_db_handle(store->writer)) != SQLITE_IOERR_FSYNC)
+        return;
+    store->is_broken = true;
+    ld_error("no more changes are accepted: %s", err->message);
+}
+
+static int refuse_broken(struct ld_err *err)
+{
+    (void)ld_err_set(err, LD_E_IO, "database: a sync to the disk has failed before");
+    return ld_err_hint(err, "check the disk, then start layerd again");
+}
+
 /* Everything between BEGIN and COMMIT. Writes that do not get their turn (no event ids left) are
  * cut off the batch into *ret_rest. */
 static int run_transaction(struct ld_store *store, struct batch *batch, struct ld_submit **ret_rest,
@@ -201,6 +217,8 @@ static int run_transaction(struct ld_store *store, struct batch *batch, struct l
 {
     uint64_t ceiling;
 
+    if (store->is_broken)
+        return refuse_broken(err);
     if (store->event_next + LD_EVENT_BLOCK / 2 >= store->event_ceiling)
         batch->must_sync = true;
     if (set_synchronous(store, batch->must_sync, err) < 0 ||
@@ -221,8 +239,10 @@ static int run_transaction(struct ld_store *store, struct batch *batch, struct l
             return -1;
         }
     }
-    if (ld_db_run(store->writer, "COMMIT", err) < 0)
+    if (ld_db_run(store->writer, "COMMIT", err) < 0) {
+        note_failed_sync(store, err);
         return -1;
+    }
     store->event_ceiling = ceiling;
     return 0;
 }
@@ -307,17 +327,27 @@ static int count_frames(void *arg, sqlite3 *handle, const char *schema, int fram
     return SQLITE_OK;
 }
 
-/* PASSIVE never waits for readers; TRUNCATE, when idle, gives the space back. */
+/* PASSIVE never waits for readers; RESTART does, so that the WAL starts over; TRUNCATE, when idle,
+ * gives the space back too. */
 static void checkpoint(struct ld_store *store, int mode)
 {
     int rc = sqlite3_wal_checkpoint_v2(ld_db_handle(store->writer), NULL, mode, NULL, NULL);
 
-    store->wal_frames = 0; /* also after a failure: the next commit says how many there are */
+    store->wal_folded = store->wal_frames;
     if (rc != SQLITE_OK && rc != SQLITE_BUSY)
         ld_warn("database: checkpoint: %s, ignoring", sqlite3_errstr(rc));
     (void)pthread_mutex_lock(&store->lock);
     store->stats.checkpoints++;
     (void)pthread_mutex_unlock(&store->lock);
+}
+
+static void checkpoint_if_large(struct ld_store *store)
+{
+    if (store->wal_frames < store->wal_folded)
+        store->wal_folded = 0; /* it has started over */
+    if (store->wal_frames - store->wal_folded > WAL_LARGE_FRAMES)
+        checkpoint(store, store->wal_frames > WAL_HUGE_FRAMES ? SQLITE_CHECKPOINT_RESTART
+                                                              : SQLITE_CHECKPOINT_PASSIVE);
 }
 
 static int64_t monotonic_ns(void)
@@ -371,6 +401,7 @@ static void wait_for_work_locked(struct ld_store *store)
             rc = 0;
             (void)pthread_mutex_unlock(&store->lock);
             checkpoint(store, SQLITE_CHECKPOINT_TRUNCATE);
+            store->wal_frames = store->wal_folded = 0; /* if it failed, the next commit tells */
             (void)pthread_mutex_lock(&store->lock);
         } else {
             (void)pthread_cond_wait(&store->work, &store->lock);
@@ -423,8 +454,7 @@ static void *writer_main(void *arg)
         take_batch_locked(store, batch);
         (void)pthread_mutex_unlock(&store->lock);
         rest = run_batch(store, batch);
-        if (store->wal_frames > WAL_LARGE_FRAMES)
-            checkpoint(store, SQLITE_CHECKPOINT_PASSIVE);
+        checkpoint_if_large(store);
         (void)pthread_mutex_lock(&store->lock);
         if (rest)
             put_back_locked(store, rest);

@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sqlite3.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -155,6 +157,88 @@ LD_TEST(store_crash, a_synced_commit_makes_earlier_lazy_ones_durable)
     store = ld_test_store(dir);
     ld_test_ok(ld_store_event_list(store, &(struct ld_event_query){0}, &page, &err), &err);
     cr_assert_eq(page.n, 10);
+    ld_store_close(store);
+    ld_close(dir);
+}
+
+/* ---- a disk that fails or is full ---- */
+
+static struct {
+    sqlite3_vfs vfs, *real;
+    sqlite3_io_methods methods;
+    int (*sync)(sqlite3_file *file, int flags);
+    _Atomic bool fail;
+} faulty;
+
+static int faulty_sync(sqlite3_file *file, int flags)
+{
+    return faulty.fail ? SQLITE_IOERR_FSYNC : faulty.sync(file, flags);
+}
+
+static int faulty_open(sqlite3_vfs *vfs, sqlite3_filename name, sqlite3_file *file, int flags,
+                       int *out_flags)
+{
+    int rc = faulty.real->xOpen(faulty.real, name, file, flags, out_flags);
+
+    (void)vfs;
+    if (rc != SQLITE_OK || !(flags & SQLITE_OPEN_WAL))
+        return rc;
+    faulty.methods = *file->pMethods;
+    faulty.sync = faulty.methods.xSync;
+    faulty.methods.xSync = faulty_sync;
+    file->pMethods = &faulty.methods;
+    return rc;
+}
+
+/* A sync that fails once and then succeeds has lost data in between: nothing may be acknowledged on
+ * it. */
+LD_TEST(store_crash, accepts_nothing_after_a_failed_sync)
+{
+    int dir = ld_test_mkdir("root");
+    struct ld_note note = {.type = "system.test", .kind = "system"};
+    struct ld_store *store;
+
+    faulty.real = sqlite3_vfs_find(NULL);
+    faulty.vfs = *faulty.real;
+    faulty.vfs.zName = "faulty";
+    faulty.vfs.xOpen = faulty_open;
+    cr_assert_eq(sqlite3_vfs_register(&faulty.vfs, 1), SQLITE_OK);
+    store = ld_test_store(dir);
+    ld_test_ok(ld_store_event_add(store, &LD_WRITE_SELF, &note, &err), &err);
+    faulty.fail = true;
+    ld_test_fails(ld_store_event_add(store, &LD_WRITE_SELF, &note, &err), &err, LD_E_IO);
+    faulty.fail = false;
+    ld_test_fails(ld_store_event_add(store, &LD_WRITE_SELF, &note, &err), &err, LD_E_IO);
+    cr_assert_neq(err.hint[0], '\0');
+    ld_store_close(store);
+    store = ld_test_store(dir);
+    ld_test_ok(ld_store_event_add(store, &LD_WRITE_SELF, &note, &err), &err);
+    ld_store_close(store);
+    ld_close(dir);
+}
+
+LD_TEST(store_crash, goes_on_when_a_full_disk_has_room_again)
+{
+    int dir = ld_test_fs("disk", "ext4", 16);
+    struct ld_store *store = ld_test_store(dir);
+    autofree char *big = ld_alloc0(300001);
+    struct ld_note note = {.type = "system.test", .kind = "system", .attributes = big};
+    LD_AUTO(ld_event_page_done) struct ld_event_page page = {0};
+    size_t added = 0;
+    int rc;
+
+    memset(big, 'x', 300000);
+    ld_test_sh("dd if=/dev/zero of=disk/filler bs=4k 2>/dev/null || true");
+    do {
+        rc = ld_store_event_add(store, &LD_WRITE_SELF, &note, &err);
+        added += rc == 0;
+    } while (rc == 0 && added < 100);
+    cr_assert_eq(rc, -1);
+    cr_assert_eq(err.code, LD_E_NO_SPACE, "%s", err.message);
+    cr_assert_eq(unlinkat(dir, "filler", 0), 0);
+    ld_test_ok(ld_store_event_add(store, &LD_WRITE_SELF, &note, &err), &err);
+    ld_test_ok(ld_store_event_list(store, &(struct ld_event_query){0}, &page, &err), &err);
+    cr_assert_eq(page.n, added + 1, "what failed is not there");
     ld_store_close(store);
     ld_close(dir);
 }
