@@ -113,3 +113,8 @@ FORCE:
 units: $(UNITS)
 api-tests: $(APITESTS)
 tools: $(PROGS)
+
+.PHONY: check-api
+check-api: $(OUT)/layerd api-tests
+	tests/lint-openapi.py
+	tests/run-api $(OUT)

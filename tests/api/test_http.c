@@ -370,7 +370,7 @@ LD_API_TEST(http, survives_bytes_that_are_no_http)
 
         ld_raw_send(fd, heads[i], strlen(heads[i]));
         (void)shutdown(fd, SHUT_WR);
-        reply = ld_raw_read(fd, 5);
+        reply = ld_raw_read(fd, 1); /* a head that is not whole may wait for its timeout */
         cr_expect(reply[0] == '\0' || strncmp(reply, "HTTP/1.1 4", 10) == 0 ||
                       strncmp(reply, "HTTP/1.1 505", 12) == 0 || strncmp(reply, "HTTP/1.0", 8) == 0,
                   "%zu: %.60s", i, reply);
