@@ -402,3 +402,27 @@ LD_API_TEST(stop, waits_for_what_is_under_way)
     ld_daemon_again(d);
     ld_blob_done(&archive);
 }
+
+LD_API_TEST(restart, with_a_database_older_than_the_tree_touches_nothing_and_refuses_to_grow)
+{
+    struct ld_blob app = ld_make_app();
+    cJSON *json;
+
+    ld_have_base(c);
+    (void)ld_create(c, "web", "base", NULL);
+    ld_daemon_stop(d);
+    ld_test_sh("mkdir -p %s/w/999999999/upper && touch %s/w/999999999/upper/precious", d->data_root,
+               d->data_root);
+    ld_daemon_again(d);
+    json = ld_want(c, 200, "GET", NULL, "/v1/info");
+    cr_expect_gt(ld_count(json, "warnings"), 0);
+    (void)ld_import_error(c, &app, "", "conflict");
+    (void)ld_want_error(c, "conflict", "POST", "{'image':'base'}", "/v1/containers");
+    (void)ld_want_error(c, "conflict", "PUT", "{'image':'base'}", "/v1/containers/new");
+    (void)ld_want_error(c, "conflict", "POST", NULL, "/v1/volumes");
+    (void)ld_want_error(c, "conflict", "PUT", NULL, "/v1/volumes/new");
+    ld_test_sh("test -f %s/w/999999999/upper/precious", d->data_root);
+    (void)ld_mount(c, "web"); /* what is known works */
+    ld_unmount(c, "web");
+    ld_blob_done(&app);
+}
