@@ -50,13 +50,6 @@ void ld_image_done(struct ld_image *image)
     memset(image, 0, sizeof(*image));
 }
 
-void ld_ref_done(struct ld_ref *ref)
-{
-    free(ref->name);
-    free(ref->image_id);
-    memset(ref, 0, sizeof(*ref));
-}
-
 void ld_mount_spec_done(struct ld_mount_spec *mount)
 {
     free(mount->source);

@@ -47,11 +47,6 @@ struct ld_image {
     size_t n_refs;
 };
 
-struct ld_ref {
-    char *name; /* in full: docker.io/library/debian:latest */
-    char *image_id;
-};
-
 enum ld_mount_type { LD_MOUNT_VOLUME, LD_MOUNT_BIND, LD_MOUNT_TMPFS };
 
 /* A mount a container asks for. */
@@ -234,7 +229,6 @@ struct ld_event_page {
 
 void ld_layer_done(struct ld_layer *layer);
 void ld_image_done(struct ld_image *image);
-void ld_ref_done(struct ld_ref *ref);
 void ld_mount_spec_done(struct ld_mount_spec *mount);
 void ld_container_done(struct ld_container *container);
 void ld_volume_done(struct ld_volume *volume);
