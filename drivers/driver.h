@@ -100,6 +100,11 @@ struct ld_driver {
     int (*changes)(const struct ld_driver_env *env, const struct ld_writable *w, ld_change_fn sink,
                    void *arg, struct ld_err *err);
 
+    /* The root directory of the writable layer's own tree (what the container changed, or all of
+     * it), and its form. The descriptor or -errno. */
+    int (*open)(const struct ld_driver_env *env, const struct ld_writable *w,
+                enum ld_form *ret_form);
+
     /* Bytes and inodes of w/SID on disk. */
     int (*usage)(const struct ld_driver_env *env, const struct ld_writable *w, struct ld_usage *ret,
                  struct ld_err *err);

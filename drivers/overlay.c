@@ -266,6 +266,17 @@ static int overlay_changes(const struct ld_driver_env *env, const struct ld_writ
     return ld_diff_walk(&diff, sink, arg, err);
 }
 
+static int overlay_open(const struct ld_driver_env *env, const struct ld_writable *w,
+                        enum ld_form *ret_form)
+{
+    autoclose int dir = ld_open_dir(env->w_fd, ld_sid_name(w->sid).text);
+    int fd = dir < 0 ? dir : ld_open_dir(dir, "upper");
+
+    if (fd >= 0)
+        *ret_form = LD_FORM_LAYER;
+    return fd;
+}
+
 static int overlay_usage(const struct ld_driver_env *env, const struct ld_writable *w,
                          struct ld_usage *ret, struct ld_err *err)
 {
@@ -391,5 +402,6 @@ const struct ld_driver ld_driver_overlay = {
     .mount = overlay_mount,
     .in_use = overlay_in_use,
     .changes = overlay_changes,
+    .open = overlay_open,
     .usage = overlay_usage,
 };

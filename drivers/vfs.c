@@ -241,6 +241,17 @@ static int vfs_changes(const struct ld_driver_env *env, const struct ld_writable
     return ld_diff_walk(&diff, sink, arg, err);
 }
 
+static int vfs_open(const struct ld_driver_env *env, const struct ld_writable *w,
+                    enum ld_form *ret_form)
+{
+    autoclose int dir = ld_open_dir(env->w_fd, ld_sid_name(w->sid).text);
+    int fd = dir < 0 ? dir : ld_open_dir(dir, "root");
+
+    if (fd >= 0)
+        *ret_form = LD_FORM_PLAIN;
+    return fd;
+}
+
 static int vfs_usage(const struct ld_driver_env *env, const struct ld_writable *w,
                      struct ld_usage *ret, struct ld_err *err)
 {
@@ -270,5 +281,6 @@ const struct ld_driver ld_driver_vfs = {
     .mount = vfs_mount,
     .in_use = vfs_in_use,
     .changes = vfs_changes,
+    .open = vfs_open,
     .usage = vfs_usage,
 };

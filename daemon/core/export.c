@@ -1,0 +1,159 @@
+/* Containers out as tar: see export.h. */
+#include "daemon/core/export.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <uthash.h>
+
+#include "daemon/base/fdio.h"
+#include "daemon/base/mem.h"
+#include "daemon/core/container.h"
+#include "daemon/core/rootfs.h"
+#include "daemon/core/state.h"
+#include "daemon/core/tarout.h"
+#include "daemon/jobs/lane.h"
+
+int ld_export_root(const struct ld_reader *reader, struct ld_sink *sink, const bool *cancel,
+                   struct ld_err *err)
+{
+    const struct ld_layers plain = {.root = &reader->view.fd, .n = 1, .form = LD_FORM_PLAIN};
+    struct ld_tarout *out LD_AUTO(ld_tarout_free_p) = ld_tarout_new(sink, cancel);
+    struct ld_tree *tree LD_AUTO(ld_tree_free_p) = ld_tree_new(&plain, LD_TREE_NO_LEAVE, cancel);
+    struct ld_node node;
+    int rc;
+
+    while ((rc = ld_tree_next(tree, &node, err)) > 0) {
+        if (ld_tarout_node(out, &node, node.path + 1, err) < 0)
+            return -1;
+    }
+    return rc < 0 ? -1 : ld_tarout_finish(out, err);
+}
+
+/* ---- the changes ---- */
+
+/* A name of a multi-linked inode that was written as a change. */
+struct written {
+    char *path;
+    ino_t ino;
+    UT_hash_handle hh;
+};
+
+struct inode {
+    ino_t ino;
+    UT_hash_handle hh;
+};
+
+struct diff {
+    struct ld_tarout *out;
+    const bool *cancel;
+    struct written *written; /* by path */
+    struct inode *inodes;    /* of those */
+};
+
+static void diff_done(struct diff *d)
+{
+    struct written *w, *next_w;
+    struct inode *i, *next_i;
+
+    HASH_ITER (hh, d->written, w, next_w) {
+        HASH_DEL(d->written, w);
+        free(w->path);
+        free(w);
+    }
+    HASH_ITER (hh, d->inodes, i, next_i) {
+        HASH_DEL(d->inodes, i);
+        free(i);
+    }
+    ld_tarout_free_p(&d->out);
+}
+
+static struct inode *find_inode(const struct diff *d, ino_t ino)
+{
+    struct inode *i;
+
+    HASH_FIND(hh, d->inodes, &ino, sizeof(ino), i);
+    return i;
+}
+
+static void remember(struct diff *d, const char *path, ino_t ino)
+{
+    struct written *w = ld_new(struct written);
+    struct inode *i;
+
+    w->path = ld_strdup(path);
+    HASH_ADD_KEYPTR(hh, d->written, w->path, strlen(w->path), w);
+    if (find_inode(d, ino))
+        return;
+    i = ld_new(struct inode);
+    i->ino = ino;
+    HASH_ADD(hh, d->inodes, ino, sizeof(i->ino), i);
+}
+
+static int write_change(void *arg, const struct ld_change *change, struct ld_err *err)
+{
+    struct diff *d = arg;
+    const char *slash = strrchr(change->path, '/');
+
+    if (ld_flag_is_set(d->cancel))
+        return ld_err_set(err, LD_E_CANCELED, "cancelled");
+    if (strncmp(slash + 1, ".wh.", 4) == 0)
+        return ld_err_set(err, LD_E_BAD_CONTENT,
+                          "'%s' begins with '.wh.': a layer can't have such a name", change->path);
+    if (change->kind == LD_CHANGE_DELETED)
+        return ld_tarout_whiteout(d->out, change->path + 1, err);
+    if (ld_tarout_node(d->out, change->node, change->path + 1, err) < 0)
+        return -1;
+    if (!S_ISDIR(change->st->st_mode) && change->st->st_nlink > 1)
+        remember(d, change->path, change->st->st_ino);
+    return 0;
+}
+
+/* Names whose own entry is no change, but whose inode is one under another name: without them the
+ * layer would tear the file in two. */
+static int write_other_names(struct diff *d, const struct ld_layers *own, struct ld_err *err)
+{
+    struct ld_tree *tree LD_AUTO(ld_tree_free_p) = ld_tree_new(own, LD_TREE_NO_LEAVE, d->cancel);
+    struct ld_node node;
+    int rc;
+
+    while ((rc = ld_tree_next(tree, &node, err)) > 0) {
+        struct written *w;
+        bool done;
+
+        if (S_ISDIR(node.st.st_mode) || node.st.st_nlink < 2 || !find_inode(d, node.st.st_ino))
+            continue;
+        HASH_FIND_STR(d->written, node.path, w);
+        if (!w && ld_tarout_link(d->out, &node.st, node.path + 1, &done, err) < 0)
+            return -1;
+    }
+    return rc;
+}
+
+int ld_export_diff(struct ld_core *core, const char *id, struct ld_sink *sink, const bool *cancel,
+                   struct ld_err *err)
+{
+    struct diff d LD_AUTO(diff_done) = {.out = ld_tarout_new(sink, cancel), .cancel = cancel};
+    struct ld_container c LD_AUTO(ld_container_done) = {.id = NULL};
+    struct ld_loaded_rootfs rootfs LD_AUTO(ld_rootfs_done) = {.parts = NULL};
+    autoclose int root = -EBADF;
+    struct ld_layers own = {.root = &root, .n = 1};
+
+    if (ld_container_changes(core, id, write_change, &d, err) < 0)
+        return -1;
+    if (d.inodes) {
+        if (ld_store_container_get(core->store, id, &c, err) < 0 ||
+            ld_rootfs_load(core, &c, true, &rootfs, err) < 0)
+            return -1;
+        root = rootfs.fs.driver->open(&core->env, &rootfs.fs.writable, &own.form);
+        if (root < 0)
+            return ld_err_sys(err, root, "open the writable layer of container '%s'", id);
+        if (write_other_names(&d, &own, err) < 0)
+            return -1;
+    }
+    return ld_tarout_finish(d.out, err);
+}

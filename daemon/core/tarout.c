@@ -1,0 +1,209 @@
+/* Writing trees as tar: see tarout.h. */
+#include "daemon/core/tarout.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include <uthash.h>
+
+#include "daemon/base/mem.h"
+#include "daemon/image/sink.h"
+#include "daemon/image/tarw.h"
+
+struct inode {
+    struct {
+        dev_t dev;
+        ino_t ino;
+    } key;
+    char *name; /* where it was written */
+    UT_hash_handle hh;
+};
+
+struct ld_tarout {
+    struct ld_tarw *w;
+    struct inode *inodes;
+    const bool *cancel;
+};
+
+struct ld_tarout *ld_tarout_new(struct ld_sink *sink, const bool *cancel)
+{
+    struct ld_tarout *out = ld_new(struct ld_tarout);
+
+    out->w = ld_tarw_new(sink, NULL);
+    out->cancel = cancel;
+    return out;
+}
+
+void ld_tarout_free_p(struct ld_tarout **slot)
+{
+    struct ld_tarout *out = *slot;
+    struct inode *i, *next;
+
+    if (!out)
+        return;
+    HASH_ITER (hh, out->inodes, i, next) {
+        HASH_DEL(out->inodes, i);
+        free(i->name);
+        free(i);
+    }
+    ld_tarw_free(out->w);
+    free(out);
+    *slot = NULL;
+}
+
+static struct inode *find(const struct ld_tarout *out, const struct stat *st)
+{
+    struct inode key, *found;
+
+    memset(&key, 0, sizeof(key)); /* padding is hashed too */
+    key.key.dev = st->st_dev;
+    key.key.ino = st->st_ino;
+    HASH_FIND(hh, out->inodes, &key.key, sizeof(key.key), found);
+    return found;
+}
+
+static int remember(struct ld_tarout *out, const struct stat *st, const char *name,
+                    struct ld_err *err)
+{
+    struct inode *i;
+
+    if (HASH_COUNT(out->inodes) >= LD_TAR_MAX_ENTRIES)
+        return ld_err_set(err, LD_E_UNAVAILABLE, "more than %d files with several names",
+                          LD_TAR_MAX_ENTRIES);
+    i = ld_new(struct inode);
+    i->key.dev = st->st_dev;
+    i->key.ino = st->st_ino;
+    i->name = ld_strdup(name);
+    HASH_ADD(hh, out->inodes, key, sizeof(i->key), i);
+    return 0;
+}
+
+static enum ld_tar_type type_of(mode_t mode)
+{
+    switch (mode & S_IFMT) {
+    case S_IFDIR:
+        return LD_TAR_DIR;
+    case S_IFLNK:
+        return LD_TAR_SYMLINK;
+    case S_IFCHR:
+        return LD_TAR_CHAR;
+    case S_IFBLK:
+        return LD_TAR_BLOCK;
+    case S_IFIFO:
+        return LD_TAR_FIFO;
+    default:
+        return LD_TAR_FILE;
+    }
+}
+
+static void fill(struct ld_tar_entry *e, const struct stat *st, const char *name)
+{
+    *e = (struct ld_tar_entry){
+        .name = name,
+        .linkname = "",
+        .type = type_of(st->st_mode),
+        .mode = st->st_mode & 07777,
+        .uid = st->st_uid,
+        .gid = st->st_gid,
+        .size = S_ISREG(st->st_mode) ? (uint64_t)st->st_size : 0,
+        .mtime_sec = st->st_mtim.tv_sec,
+        .mtime_nsec = (uint32_t)st->st_mtim.tv_nsec,
+        .devmajor = major(st->st_rdev),
+        .devminor = minor(st->st_rdev),
+    };
+    if (!S_ISCHR(st->st_mode) && !S_ISBLK(st->st_mode))
+        e->devmajor = e->devminor = 0;
+}
+
+int ld_tarout_link(struct ld_tarout *out, const struct stat *st, const char *name, bool *ret_done,
+                   struct ld_err *err)
+{
+    const struct inode *first = S_ISDIR(st->st_mode) || st->st_nlink < 2 ? NULL : find(out, st);
+    struct ld_tar_entry e;
+
+    *ret_done = first != NULL;
+    if (!first)
+        return 0;
+    fill(&e, st, name);
+    e.type = LD_TAR_HARDLINK;
+    e.size = 0;
+    e.devmajor = e.devminor = 0;
+    e.linkname = first->name;
+    return ld_tarw_entry(out->w, &e, err);
+}
+
+static int write_entry(struct ld_tarout *out, const struct ld_node *node, int fd, const char *name,
+                       struct ld_err *err)
+{
+    struct ld_xattrs xattrs LD_AUTO(ld_xattrs_done) = {.n = 0};
+    autofree struct ld_tar_xattr *list = NULL;
+    autofree char *target = NULL;
+    struct ld_tar_entry e;
+    int r = ld_xattrs_get(fd, node->form, &xattrs);
+
+    if (r == 0 && S_ISLNK(node->st.st_mode))
+        r = ld_node_readlink(node, &target);
+    if (r < 0)
+        return ld_err_sys(err, r, "read the attributes of '%s'", node->path);
+    fill(&e, &node->st, name);
+    if (target)
+        e.linkname = target;
+    list = ld_alloc0((xattrs.n + 1) * sizeof(*list));
+    for (size_t i = 0; i < xattrs.n; i++)
+        list[i] = (struct ld_tar_xattr){
+            .name = xattrs.item[i].name, .value = xattrs.item[i].value, .len = xattrs.item[i].len};
+    e.xattrs = list;
+    e.n_xattrs = xattrs.n;
+    if (ld_tarw_entry(out->w, &e, err) < 0)
+        return ld_err_prefix(err, "'%s'", node->path);
+    if (e.type == LD_TAR_FILE && e.size) {
+        bool is_short; /* it shrinks under us: filled up with zeros, as tar does */
+
+        if (ld_tarw_file(out->w, fd, out->cancel, &is_short, err) < 0)
+            return ld_err_prefix(err, "'%s'", node->path);
+    }
+    return 0;
+}
+
+int ld_tarout_node(struct ld_tarout *out, const struct ld_node *node, const char *name,
+                   struct ld_err *err)
+{
+    const char *shown = *name ? name : "./";
+    autoclose int fd = -EBADF;
+    bool is_linked;
+
+    if (S_ISSOCK(node->st.st_mode))
+        return 0;
+    if (ld_tarout_link(out, &node->st, shown, &is_linked, err) < 0)
+        return -1;
+    if (is_linked)
+        return 0;
+    fd = ld_node_open(node);
+    if (fd == -ENOENT || fd == -ESTALE)
+        return 0; /* gone, or another thing by now: the tree is alive */
+    if (fd < 0)
+        return ld_err_sys(err, fd, "open '%s'", node->path);
+    if (write_entry(out, node, fd, shown, err) < 0)
+        return -1;
+    return !S_ISDIR(node->st.st_mode) && node->st.st_nlink > 1
+               ? remember(out, &node->st, shown, err)
+               : 0;
+}
+
+int ld_tarout_whiteout(struct ld_tarout *out, const char *path, struct ld_err *err)
+{
+    const char *slash = strrchr(path, '/');
+    size_t dir = slash ? (size_t)(slash - path) + 1 : 0;
+    autofree char *name = ld_asprintf("%.*s.wh.%s", (int)dir, path, path + dir);
+    struct ld_tar_entry e = {.name = name, .linkname = "", .type = LD_TAR_FILE, .mode = 0};
+
+    return ld_tarw_entry(out->w, &e, err);
+}
+
+int ld_tarout_finish(struct ld_tarout *out, struct ld_err *err)
+{
+    return ld_tarw_finish(out->w, err);
+}
