@@ -21,24 +21,23 @@
 
 enum { MAX_LABELS = 64, MAX_LABEL_KEY = 256, MAX_LABEL = 4096 };
 
-struct cJSON *ld_json_time(int64_t ns)
+struct cJSON *ld_json_timespec(const struct timespec *t)
 {
-    time_t sec = ns / 1000000000;
-    long nsec = ns % 1000000000;
     struct tm tm;
-    char text[64];
+    char text[80];
 
-    if (ns == 0)
-        return cJSON_CreateNull();
-    if (nsec < 0) {
-        nsec += 1000000000;
-        sec--;
-    }
-    if (!gmtime_r(&sec, &tm))
+    if (!gmtime_r(&t->tv_sec, &tm))
         return cJSON_CreateNull();
     (void)snprintf(text, sizeof(text), "%04d-%02d-%02dT%02d:%02d:%02d.%09ldZ", tm.tm_year + 1900,
-                   tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, nsec);
+                   tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, t->tv_nsec);
     return cJSON_CreateString(text);
+}
+
+struct cJSON *ld_json_time(int64_t ns)
+{
+    struct timespec t = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
+
+    return ns > 0 ? ld_json_timespec(&t) : cJSON_CreateNull();
 }
 
 struct cJSON *ld_json_text(const char *text)

@@ -164,19 +164,6 @@ static void post_event(struct ld_core *core, const struct ld_write *w, const cha
     ld_store_event_post(core->store, w, &note);
 }
 
-/* What the parts were seeded with is there for good: no later mount may do it again. */
-static int record_seeds(struct ld_core *core, const struct ld_write *w,
-                        const struct ld_container *c, const struct ld_loaded_rootfs *rootfs,
-                        struct ld_err *err)
-{
-    for (size_t i = 0; i < c->n_mounts; i++) {
-        if (c->mounts[i].type == LD_MOUNT_VOLUME && rootfs->parts[i].seed &&
-            ld_store_volume_set_seeded(core->store, w, c->mounts[i].volume_id, err) < 0)
-            return -1;
-    }
-    return 0;
-}
-
 /* A mounted container is taken as it is, unless it was asked for otherwise. */
 static int check_mounted(struct ld_core *core, const struct ld_rootfs *fs, enum ld_mount_how how,
                          struct ld_err *err)
@@ -211,7 +198,7 @@ static int attach(struct ld_core *core, const struct ld_write *w, const struct l
     if ((c->ever_mounted || ld_store_container_set_ever_mounted(core->store, c->id, err) == 0) &&
         ld_mounts_attach(core->mounts, &rootfs.fs, &was, err) == 0)
         rc = was ? check_mounted(core, &rootfs.fs, how, err)
-                 : record_seeds(core, w, c, &rootfs, err);
+                 : ld_rootfs_record_seeds(core, w, c, &rootfs, err);
     if (rc == 0 && !was)
         post_event(core, w, "container.mount", c);
     ld_rootfs_done(&rootfs);

@@ -337,8 +337,7 @@ static int find_same(struct ld_core *core, const struct ld_write *w,
     ld_container_state_done(ret);
     if (spec->must_be_new)
         return ld_err_set(err, LD_E_PRECONDITION, "the container '%s' exists", find);
-    (void)ld_err_set(err, LD_E_CONFLICT, "the container '%s' exists and was made differently",
-                     find);
+    (void)ld_err_set(err, LD_E_EXISTS, "the container '%s' exists and was made differently", find);
     return ld_err_hint(err, "remove it first, or ask for what it is");
 }
 

@@ -118,8 +118,20 @@ void ld_rootfs_done(struct ld_loaded_rootfs *rootfs)
     rootfs->fs.n_parts = 0;
 }
 
-int ld_reader_open(struct ld_core *core, const char *id, bool with_parts, struct ld_reader *ret,
-                   struct ld_err *err)
+int ld_rootfs_record_seeds(struct ld_core *core, const struct ld_write *w,
+                           const struct ld_container *c, const struct ld_loaded_rootfs *rootfs,
+                           struct ld_err *err)
+{
+    for (size_t i = 0; i < c->n_mounts; i++) {
+        if (c->mounts[i].type == LD_MOUNT_VOLUME && rootfs->parts[i].seed &&
+            ld_store_volume_set_seeded(core->store, w, c->mounts[i].volume_id, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int ld_reader_open(struct ld_core *core, const struct ld_write *w, const char *id, bool with_parts,
+                   struct ld_reader *ret, struct ld_err *err)
 {
     *ret = (struct ld_reader){.view.fd = -EBADF};
     if (ld_store_container_get(core->store, id, &ret->container, err) < 0)
@@ -131,7 +143,11 @@ int ld_reader_open(struct ld_core *core, const char *id, bool with_parts, struct
     ret->core = core;
     ld_pins_add(core->pins, ret->rootfs.chain.sid, ret->rootfs.chain.n);
     ld_pins_add(core->pins, &ret->container.upper_sid, 1);
-    if (ld_mounts_view(core->mounts, &ret->rootfs.fs, with_parts, &ret->view, err) == 0)
+    /* A view mounts it at the stage; whatever happens to us, the next mount is probed for. */
+    if ((ret->container.ever_mounted ||
+         ld_store_container_set_ever_mounted(core->store, id, err) == 0) &&
+        ld_mounts_view(core->mounts, &ret->rootfs.fs, with_parts, &ret->view, err) == 0 &&
+        (!with_parts || ld_rootfs_record_seeds(core, w, &ret->container, &ret->rootfs, err) == 0))
         return 0;
     ld_reader_close(ret);
     return -1;

@@ -19,6 +19,12 @@ int ld_rootfs_load(struct ld_core *core, const struct ld_container *c, bool whol
                    struct ld_loaded_rootfs *ret, struct ld_err *err);
 void ld_rootfs_done(struct ld_loaded_rootfs *rootfs);
 
+/* What the parts were seeded with is there for good: no later mount may do it again. After a mount. */
+struct ld_write;
+int ld_rootfs_record_seeds(struct ld_core *core, const struct ld_write *w,
+                           const struct ld_container *c, const struct ld_loaded_rootfs *rootfs,
+                           struct ld_err *err);
+
 /* A usable driver by name; NULL or "": the default. Codes: invalid (no such driver), unsupported.
  */
 int ld_core_driver(struct ld_core *core, const char *name, const struct ld_driver **ret,
@@ -34,6 +40,6 @@ struct ld_reader {
 
 /* Opens a view of the container `id`. Codes: those of ld_rootfs_load and ld_mounts_view, not_found.
  */
-int ld_reader_open(struct ld_core *core, const char *id, bool with_parts, struct ld_reader *ret,
-                   struct ld_err *err);
+int ld_reader_open(struct ld_core *core, const struct ld_write *w, const char *id, bool with_parts,
+                   struct ld_reader *ret, struct ld_err *err);
 void ld_reader_close(struct ld_reader *reader); /* an empty one is fine */

@@ -1,0 +1,16 @@
+/* What files.c and files_write.c share. */
+#pragma once
+
+#include "daemon/core/files.h"
+
+/* "/a//b/" -> parent "/a", name "b"; the root has an empty name. */
+struct ld_split_path {
+    char *parent;
+    char *name;
+    bool wants_dir; /* a '/' at the end */
+};
+int ld_path_split(const char *path, struct ld_split_path *ret, struct ld_err *err);
+void ld_path_split_done(struct ld_split_path *p);
+
+/* -errno of a path in a container as an error that names it. */
+int ld_path_error(struct ld_err *err, int neg_errno, const char *what, const char *path);
