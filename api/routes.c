@@ -1,0 +1,42 @@
+/* All routes in one router: see routes.h. */
+#include "api/routes.h"
+
+#include <stdlib.h>
+
+#include "daemon/base/mem.h"
+#include "daemon/core/core.h"
+
+struct ld_api {
+    struct ld_core *core;
+};
+
+struct ld_api *ld_api_new(struct ld_core *core, struct ld_router *router)
+{
+    struct ld_api *api = ld_new(struct ld_api);
+
+    api->core = core;
+    ld_routes_system(router);
+    ld_routes_events(router);
+    ld_routes_images(router);
+    ld_routes_import(router);
+    ld_routes_containers(router);
+    ld_routes_content(router);
+    ld_routes_volumes(router);
+    ld_routes_jobs(router);
+    return api;
+}
+
+void ld_api_stop(struct ld_api *api)
+{
+    (void)api; /* the server's drain ends what follows events */
+}
+
+void ld_api_free(struct ld_api *api)
+{
+    free(api);
+}
+
+struct ld_core *ld_api_core(const struct ld_api *api)
+{
+    return api->core;
+}
