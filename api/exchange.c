@@ -12,7 +12,12 @@
  * rather read whole, so that the connection can be used again.
  *
  * A suspended connection does not notice its client leaving, so its descriptor is watched for a
- * full hang-up meanwhile. (A client that only shut down writing still reads.)
+ * full hang-up meanwhile. (A client that only shut down writing still reads.) When it is resumed,
+ * libmicrohttpd 0.9.75 first reads once more if reading was what it did last, and takes the end of
+ * file for the end of everything. So a connection is never suspended from inside the access
+ * handler, but right after MHD_run: by then the library knows that the request is complete, and
+ * will not read. For the same reason all of an upload that has been read is taken over at once,
+ * what does not fit into the ring in a buffer of ours.
  */
 #include <assert.h>
 #include <inttypes.h>
@@ -38,90 +43,6 @@ enum {
     MAX_LOGGED_TARGET = 200,
 };
 
-/* ---- life ---- */
-
-static void maybe_free(struct ld_request *req)
-{
-    struct ld_server *server = req->server;
-
-    if (req->mhd || req->app_holds)
-        return;
-    assert(!req->conn);
-    assert(!req->upload && !req->stream && !req->feed && !req->tied);
-    if (req->prev)
-        req->prev->next = req->next;
-    else
-        server->requests = req->next;
-    if (req->next)
-        req->next->prev = req->prev;
-    server->stats.requests--;
-    server->stats.uploads -= req->counts_as_upload;
-    free(req->reply.body);
-    free(req->reply.type);
-    free(req->reply.message);
-    ld_headers_free(&req->reply.headers);
-    ld_target_done(&req->target);
-    ld_buf_done(&req->json_text);
-    cJSON_Delete(req->json);
-    free(req->raw);
-    free(req);
-    ld_server_request_freed(server);
-}
-
-void *ld_exchange_on_uri(void *cls, const char *uri, struct MHD_Connection *mhd)
-{
-    struct ld_listener *listener = cls;
-    struct ld_server *server = listener->server;
-    struct ld_request *req = ld_new(struct ld_request);
-
-    req->server = server;
-    req->mhd = mhd;
-    req->conn = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
-    req->conn->current = req;
-    req->peer = req->conn->peer;
-    req->raw = ld_strdup(uri);
-    req->json_text = LD_BUF_INIT(LD_MAX_BODY);
-    req->began_ms = ld_loop_now_ms(server->options.loop);
-    ld_random_hex(req->id, 16);
-    req->next = server->requests;
-    if (req->next)
-        req->next->prev = req;
-    server->requests = req;
-    server->stats.requests++;
-    return req;
-}
-
-void ld_exchange_on_completed(void *cls, struct MHD_Connection *mhd, void **slot,
-                              enum MHD_RequestTerminationCode how)
-{
-    struct ld_request *req = *slot;
-
-    (void)cls;
-    (void)mhd;
-    (void)how;
-    if (!req)
-        return;
-    *slot = NULL;
-    req->conn->current = NULL;
-    req->conn = NULL; /* from here on the client counts as gone; req->mhd still holds the request */
-    req->suspended = false;
-    if (req->state == LD_ANSWER_NONE || req->state == LD_ANSWER_READY)
-        req->server->stats.answered[0]++;
-    if (req->upload) {
-        ld_ring_leave_loop(req->upload); /* not ended: aborts */
-        req->upload = NULL;
-    }
-    if (req->stream)
-        ld_stream_client_gone(req->stream);
-    if (req->feed)
-        ld_feed_client_gone(req->feed);
-    /* A state change whose request is complete goes on. */
-    if (req->tied && !req->upload_is_whole)
-        ld_ops_cancel(req->server->options.ops, req->tied);
-    req->mhd = NULL;
-    maybe_free(req);
-}
-
 /* ---- suspend and resume ---- */
 
 void ld_exchange_suspend(struct ld_request *req)
@@ -133,8 +54,48 @@ void ld_exchange_suspend(struct ld_request *req)
         ld_watch_set(req->conn->hangup, LD_WATCH_HANGUP);
 }
 
+static void suspend_soon(struct ld_request *req)
+{
+    struct ld_listener *listener = req->conn->listener;
+
+    if (req->suspend_soon)
+        return;
+    req->suspend_soon = true;
+    req->next_to_suspend = listener->to_suspend;
+    listener->to_suspend = req;
+}
+
+static void cancel_suspend_soon(struct ld_request *req, struct ld_listener *listener)
+{
+    struct ld_request **slot = &listener->to_suspend;
+
+    if (!req->suspend_soon)
+        return;
+    while (*slot != req)
+        slot = &(*slot)->next_to_suspend;
+    *slot = req->next_to_suspend;
+    req->suspend_soon = false;
+}
+
+void ld_exchange_after_run(struct ld_listener *listener)
+{
+    struct ld_request *req;
+
+    while ((req = listener->to_suspend)) {
+        listener->to_suspend = req->next_to_suspend;
+        req->suspend_soon = false;
+        ld_exchange_suspend(req);
+    }
+}
+
 void ld_exchange_resume(struct ld_request *req)
 {
+    if (!req->conn)
+        return;
+    if (req->suspend_soon) {
+        cancel_suspend_soon(req, req->conn->listener);
+        ld_server_kick(req->conn->listener);
+    }
     if (!req->suspended)
         return;
     req->suspended = false;
@@ -157,6 +118,97 @@ void ld_exchange_on_hangup(void *arg, unsigned events)
     (void)events;
     if (conn->current && conn->current->suspended)
         ld_exchange_cut(conn->current);
+}
+
+/* ---- life ---- */
+
+static void maybe_free(struct ld_request *req)
+{
+    struct ld_server *server = req->server;
+
+    if (req->mhd || req->app_holds || req->upload)
+        return;
+    assert(!req->conn);
+    assert(!req->stream && !req->feed && !req->tied);
+    if (req->prev)
+        req->prev->next = req->next;
+    else
+        server->requests = req->next;
+    if (req->next)
+        req->next->prev = req->prev;
+    server->stats.requests--;
+    server->stats.uploads -= req->counts_as_upload;
+    free(req->reply.body);
+    free(req->reply.type);
+    free(req->reply.message);
+    ld_headers_free(&req->reply.headers);
+    ld_target_done(&req->target);
+    ld_buf_done(&req->json_text);
+    ld_buf_done(&req->overflow);
+    cJSON_Delete(req->json);
+    free(req->raw);
+    free(req);
+    ld_server_request_freed(server);
+}
+
+static void leave_upload(struct ld_request *req)
+{
+    ld_ring_leave_loop(req->upload);
+    req->upload = NULL;
+}
+
+void *ld_exchange_on_uri(void *cls, const char *uri, struct MHD_Connection *mhd)
+{
+    struct ld_listener *listener = cls;
+    struct ld_server *server = listener->server;
+    struct ld_request *req = ld_new(struct ld_request);
+
+    req->server = server;
+    req->mhd = mhd;
+    req->conn = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+    req->conn->current = req;
+    req->peer = req->conn->peer;
+    req->raw = ld_strdup(uri);
+    req->json_text = LD_BUF_INIT(LD_MAX_BODY);
+    req->overflow = LD_BUF_INIT(LD_CONNECTION_MEMORY);
+    req->began_ms = ld_loop_now_ms(server->options.loop);
+    ld_random_hex(req->id, 16);
+    req->next = server->requests;
+    if (req->next)
+        req->next->prev = req;
+    server->requests = req;
+    server->stats.requests++;
+    return req;
+}
+
+void ld_exchange_on_completed(void *cls, struct MHD_Connection *mhd, void **slot,
+                              enum MHD_RequestTerminationCode how)
+{
+    struct ld_request *req = *slot;
+
+    (void)cls;
+    (void)mhd;
+    (void)how;
+    if (!req)
+        return;
+    *slot = NULL;
+    cancel_suspend_soon(req, req->conn->listener);
+    req->suspended = false;
+    req->conn->current = NULL;
+    req->conn = NULL; /* from here on the client counts as gone; req->mhd still holds the request */
+    if (req->state == LD_ANSWER_NONE || req->state == LD_ANSWER_READY)
+        req->server->stats.answered[0]++;
+    if (req->upload && !req->upload_is_whole)
+        leave_upload(req); /* not ended: aborts */
+    if (req->stream)
+        ld_stream_client_gone(req->stream);
+    if (req->feed)
+        ld_feed_client_gone(req->feed);
+    /* A state change whose request is complete goes on. */
+    if (req->tied && !req->upload_is_whole)
+        ld_ops_cancel(req->server->options.ops, req->tied);
+    req->mhd = NULL;
+    maybe_free(req);
 }
 
 /* ---- answering ---- */
@@ -393,27 +445,69 @@ static enum MHD_Result gather_json(struct ld_request *req, const char *data, siz
     return discard(req, size);
 }
 
-/* As much as fits; the rest stays with libmicrohttpd while we are suspended. A ring that the worker
- * has left waits in the same way: its operation is about to reply. */
-static enum MHD_Result pour(struct ld_request *req, const char *data, size_t *size)
+/* Writes what fits; gives the bytes taken. A ring that the worker has left takes everything: its
+ * operation is about to reply, or has. */
+static size_t pour(struct ld_request *req, const char *data, size_t size)
 {
-    while (*size > 0) {
-        enum ld_ring_state state;
-        size_t n = *size;
+    size_t done = 0;
 
-        state = ld_ring_try_write(req->upload, data, *size, &n);
-        if (state == LD_RING_ABORTED && req->stream && ld_stream_is_finished(req->stream)) {
-            *size = 0;
-            return MHD_YES;
+    while (done < size) {
+        size_t n;
+
+        switch (ld_ring_try_write(req->upload, data + done, size - done, &n)) {
+        case LD_RING_MOVED:
+            done += n;
+            req->server->stats.bytes_in += n;
+            break;
+        case LD_RING_ABORTED:
+            return size;
+        case LD_RING_WAIT:
+        case LD_RING_END:
+            return done;
         }
-        if (state != LD_RING_MOVED) {
-            ld_exchange_suspend(req);
-            return MHD_YES;
-        }
-        data += n;
-        *size -= n;
-        req->server->stats.bytes_in += n;
     }
+    return done;
+}
+
+/* The body is through and all of it in the ring. */
+static void try_end_upload(struct ld_request *req)
+{
+    if (!req->upload_is_whole || req->overflow.len > 0)
+        return;
+    ld_ring_end(req->upload);
+    leave_upload(req);
+    req->body = LD_BODY_DONE;
+    if (req->stream)
+        ld_stream_body_is_through(req->stream);
+}
+
+void ld_exchange_pour_on(struct ld_request *req)
+{
+    struct ld_buf *rest = &req->overflow;
+    size_t done = pour(req, ld_buf_str(rest), rest->len);
+
+    if (done > 0)
+        memmove(rest->data, rest->data + done, rest->len - done);
+    rest->len -= done;
+    if (rest->len > 0)
+        return;
+    if (req->upload_is_whole)
+        try_end_upload(req);
+    else
+        ld_exchange_resume(req);
+    maybe_free(req);
+}
+
+static enum MHD_Result take_upload(struct ld_request *req, const char *data, size_t *size)
+{
+    size_t done = req->overflow.len > 0 ? 0 : pour(req, data, *size);
+
+    ld_buf_add(&req->overflow, data + done, *size - done);
+    *size = 0;
+    if (req->overflow.full)
+        return MHD_NO; /* cannot be: one run reads at most the connection's memory */
+    if (req->overflow.len > 0)
+        suspend_soon(req);
     return MHD_YES;
 }
 
@@ -425,7 +519,7 @@ static enum MHD_Result on_data(struct ld_request *req, const char *data, size_t 
         return gather_json(req, data, size);
     case LD_BODY_UPLOAD:
         if (req->state == LD_ANSWER_NONE)
-            return pour(req, data, size);
+            return take_upload(req, data, size);
         req->body = LD_BODY_DISCARD;
         req->discard_left = 0;
         return discard(req, size);
@@ -464,23 +558,21 @@ static int parse_json(struct ld_request *req, struct ld_err *err)
 
 static void end_body(struct ld_request *req)
 {
-    enum ld_body_state was = req->body;
+    bool is_json = req->body == LD_BODY_JSON;
     struct ld_err err = LD_ERR_INIT;
 
-    req->body = LD_BODY_DONE;
-    if (was == LD_BODY_UPLOAD && req->upload) {
+    if (req->body == LD_BODY_UPLOAD && req->upload) {
         req->upload_is_whole = true;
-        ld_ring_end(req->upload);
-        ld_ring_leave_loop(req->upload);
-        req->upload = NULL;
-        if (req->stream)
-            ld_stream_body_is_through(req->stream);
-    } else if (req->state == LD_ANSWER_NONE && was != LD_BODY_UPLOAD) {
-        if (was == LD_BODY_JSON && parse_json(req, &err) < 0)
-            refuse(req, &err);
-        else
-            call_handler(req);
+        try_end_upload(req);
+        return;
     }
+    req->body = LD_BODY_DONE;
+    if (req->state != LD_ANSWER_NONE)
+        return;
+    if (is_json && parse_json(req, &err) < 0)
+        refuse(req, &err);
+    else
+        call_handler(req);
 }
 
 static enum MHD_Result on_body_end(struct ld_request *req)
@@ -489,7 +581,7 @@ static enum MHD_Result on_body_end(struct ld_request *req)
         end_body(req);
     switch (req->state) {
     case LD_ANSWER_NONE:
-        ld_exchange_suspend(req);
+        suspend_soon(req);
         return MHD_YES;
     case LD_ANSWER_READY:
         return queue_reply(req);
@@ -515,6 +607,7 @@ enum MHD_Result ld_exchange_on_access(void *cls, struct MHD_Connection *mhd, con
     if (req->hung_up)
         return MHD_NO;
     assert(!req->in_access && !req->suspended);
+    cancel_suspend_soon(req, req->conn->listener);
     req->in_access = true;
     if (!req->is_begun)
         r = on_headers(req, method);

@@ -30,6 +30,7 @@ struct ld_listener {
     struct ld_watch *watch;
     struct ld_idle *idle;
     struct ld_timer *timer;
+    struct ld_request *to_suspend; /* after this run */
     bool read_only;
 };
 
@@ -68,6 +69,10 @@ struct ld_answer {
     bool is_stream_head; /* HEAD of what would be a stream: no length */
 };
 
+/* Uploads are three times faster than with libmicrohttpd's default of 32 KiB. It is mapped, and
+ * only what is used becomes memory. */
+enum { LD_CONNECTION_MEMORY = 256 * 1024 };
+
 /* The body, from the headers on. Allowed: none, json, upload, discard -> done; json, upload ->
  * discard. */
 enum ld_body_state {
@@ -101,7 +106,8 @@ struct ld_request {
     bool is_begun;  /* the first call of the access handler is through */
     bool app_holds; /* the application owes a reply */
     bool in_access; /* inside the access handler */
-    bool suspended;
+    bool suspended, suspend_soon;
+    struct ld_request *next_to_suspend;
     bool hung_up; /* the client has gone: end it at the next occasion */
     enum ld_body_state body;
     enum ld_answer_state state;
@@ -114,6 +120,7 @@ struct ld_request {
     uint64_t linger_until_ms;
 
     struct ld_ring *upload;
+    struct ld_buf overflow; /* of the ring: read already, to be written first */
     bool counts_as_upload, upload_is_whole;
     struct ld_stream *stream; /* a reference: it gives, or will give, the reply's body */
     struct ld_feed *feed;     /* likewise */
@@ -133,9 +140,11 @@ enum MHD_Result ld_exchange_on_access(void *cls, struct MHD_Connection *mhd, con
 void ld_exchange_on_completed(void *cls, struct MHD_Connection *mhd, void **slot,
                               enum MHD_RequestTerminationCode how);
 void ld_exchange_on_hangup(void *arg, unsigned events); /* of a struct ld_conn */
-/* libmicrohttpd leaves the connection alone until ld_exchange_resume, which may come once too
- * often.
- */
+void ld_exchange_after_run(
+    struct ld_listener *listener);                /* of MHD_run: suspends who asked for it */
+void ld_exchange_pour_on(struct ld_request *req); /* the upload's ring has room again */
+/* For content readers: libmicrohttpd leaves the connection alone until ld_exchange_resume, which
+ * may come once too often. */
 void ld_exchange_suspend(struct ld_request *req);
 void ld_exchange_resume(struct ld_request *req);
 /* req->reply is complete (a stream's or a feed's: its head). The application lets go. */
@@ -161,9 +170,6 @@ void ld_stream_client_gone(struct ld_stream *stream);     /* lets go of the requ
 void ld_stream_abandon(struct ld_stream *stream);
 void ld_feed_client_gone(struct ld_feed *feed);
 void ld_feed_cut(struct ld_feed *feed); /* at a drain */
-
-/* True: the rest of an upload may be thrown away, the reply only waits for its end. */
-bool ld_stream_is_finished(const struct ld_stream *stream);
 
 /* For verb.c: a stream without a producer. op (NULL: none) is cancelled when the client vanishes
  * before its body is through. */

@@ -172,7 +172,7 @@ const struct cJSON *ld_request_json(const struct ld_request *req)
 
 static void on_room(void *arg)
 {
-    ld_exchange_resume(arg);
+    ld_exchange_pour_on(arg);
 }
 
 struct ld_ring *ld_request_upload(struct ld_request *req)

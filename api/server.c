@@ -24,9 +24,6 @@
 
 enum {
     IDLE_TIMEOUT_S = 60,
-    /* Uploads are three times faster than with the default of 32 KiB. It is mapped, and only what
-     * is used becomes memory. */
-    CONNECTION_MEMORY = 256 * 1024,
     BACKLOG = 512,
     CUT_ROUNDS = 100,
 };
@@ -54,6 +51,7 @@ static void run(void *arg)
 
     if (MHD_run(listener->mhd) != MHD_YES)
         ld_error("the HTTP library cannot run, ignoring");
+    ld_exchange_after_run(listener);
     plan_next_run(listener);
 }
 
@@ -148,7 +146,7 @@ static int start_library(struct ld_listener *listener, int fd, struct ld_err *er
         {MHD_OPTION_EXTERNAL_LOGGER, (intptr_t)log_from_library, NULL}, /* has to be the first */
         {MHD_OPTION_LISTEN_SOCKET, fd, NULL},
         {MHD_OPTION_CONNECTION_LIMIT, LD_MAX_CONNECTIONS, NULL},
-        {MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY, NULL},
+        {MHD_OPTION_CONNECTION_MEMORY_LIMIT, LD_CONNECTION_MEMORY, NULL},
         {MHD_OPTION_CONNECTION_TIMEOUT, timeout_s ? timeout_s : IDLE_TIMEOUT_S, NULL},
         {MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)on_connection, listener},
         {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)ld_exchange_on_completed, listener},

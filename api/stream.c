@@ -34,7 +34,7 @@ struct ld_stream {
     struct ld_op *work; /* cancelled when the client vanishes; NULL: nothing to cancel (any more) */
     struct ld_op op;    /* the producer's */
     struct ld_producer producer;
-    bool is_producer, has_begun, is_finished;
+    bool is_producer, has_begun;
     char request_id[33];
     const char *type;
     struct ld_header *headers;
@@ -137,11 +137,6 @@ void ld_stream_abandon(struct ld_stream *stream)
     (void)ld_err_set(&err, LD_E_UNAVAILABLE, "layerd is shutting down");
     ld_ring_abort(stream->ring, &err);
     on_wake(stream);
-}
-
-bool ld_stream_is_finished(const struct ld_stream *stream)
-{
-    return stream->is_finished;
 }
 
 /* ---- libmicrohttpd asks for bytes ---- */
@@ -336,14 +331,13 @@ struct ld_stream *ld_stream_attach(struct ld_request *req, const char *content_t
 void ld_stream_finish(struct ld_stream *stream, char *last)
 {
     stream->work = NULL;
-    stream->is_finished = true;
     stream->last = last;
     stream->last_len = strlen(last);
     ld_ring_end(stream->ring);
     ld_ring_leave_worker(stream->ring);
     try_begin(stream);
     if (stream->req)
-        ld_exchange_resume(stream->req); /* waits for bytes, or for room for the rest of its body */
+        ld_exchange_resume(stream->req); /* it may wait for more */
     unref(stream);
 }
 
