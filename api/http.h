@@ -164,6 +164,7 @@ void ld_reply_print(const struct ld_request *req, struct ld_buf *out);
 
 /* stream.c */
 struct MHD_Response *ld_stream_response(struct ld_stream *stream);
+struct MHD_Response *ld_stream_head_response(void);
 struct MHD_Response *ld_feed_response(struct ld_feed *feed);
 void ld_stream_body_is_through(struct ld_stream *stream); /* the request's: it may answer now */
 void ld_stream_client_gone(struct ld_stream *stream);     /* lets go of the request */

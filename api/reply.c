@@ -211,7 +211,7 @@ static struct MHD_Response *make_body(struct ld_request *req)
     if (req->feed)
         return ld_feed_response(req->feed);
     if (reply->is_stream_head)
-        return ld_stream_response(NULL);
+        return ld_stream_head_response();
     if (!reply->body)
         return MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
     response = MHD_create_response_from_buffer(reply->len, reply->body, MHD_RESPMEM_MUST_FREE);

@@ -159,8 +159,6 @@ static ssize_t read_stream(void *cls, uint64_t at, char *buf, size_t max)
     size_t n;
 
     (void)at;
-    if (!stream)
-        return MHD_CONTENT_READER_END_OF_STREAM;
     if (stream->req->hung_up)
         return MHD_CONTENT_READER_END_WITH_ERROR;
     switch (ld_ring_try_read(stream->ring, buf, max, &n)) {
@@ -178,12 +176,32 @@ static ssize_t read_stream(void *cls, uint64_t at, char *buf, size_t max)
     return MHD_CONTENT_READER_END_WITH_ERROR;
 }
 
-/* NULL: only the head will be sent. */
 struct MHD_Response *ld_stream_response(struct ld_stream *stream)
 {
-    uint64_t size = stream ? stream->length : MHD_SIZE_UNKNOWN;
+    return MHD_create_response_from_callback(stream->length, BLOCK, read_stream, stream, NULL);
+}
 
-    return MHD_create_response_from_callback(size, BLOCK, read_stream, stream, NULL);
+static ssize_t read_nothing(void *cls, uint64_t at, char *buf, size_t max)
+{
+    (void)cls;
+    (void)at;
+    (void)buf;
+    (void)max;
+    return MHD_CONTENT_READER_END_OF_STREAM;
+}
+
+/* libmicrohttpd 0.9.75 answers HEAD with the last chunk of an empty body where the length is not
+ * known, which the client would take for the next reply. So such an answer is not chunked, and the
+ * last one. */
+struct MHD_Response *ld_stream_head_response(void)
+{
+    struct MHD_Response *response =
+        MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, BLOCK, read_nothing, NULL, NULL);
+
+    if (response)
+        (void)MHD_set_response_options(response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT,
+                                       MHD_RO_END); /* cannot fail */
+    return response;
 }
 
 /* ---- producers ---- */
