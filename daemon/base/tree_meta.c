@@ -30,6 +30,41 @@ enum {
     READ_TRIES = 8,
 };
 
+static ssize_t list_names(int fd, char *list, size_t size)
+{
+    ssize_t len = flistxattr(fd, list, size);
+
+    return len < 0 && errno == EBADF ? listxattr(ld_fd_path(fd).path, list, size) : len;
+}
+
+static ssize_t get_value(int fd, const char *name, void *value, size_t size)
+{
+    ssize_t len = fgetxattr(fd, name, value, size);
+
+    return len < 0 && errno == EBADF ? getxattr(ld_fd_path(fd).path, name, value, size) : len;
+}
+
+static int set_value(int fd, const char *name, const void *value, size_t size)
+{
+    int r = fsetxattr(fd, name, value, size, 0);
+
+    return r < 0 && errno == EBADF ? setxattr(ld_fd_path(fd).path, name, value, size, 0) : r;
+}
+
+static int remove_value(int fd, const char *name)
+{
+    int r = fremovexattr(fd, name);
+
+    return r < 0 && errno == EBADF ? removexattr(ld_fd_path(fd).path, name) : r;
+}
+
+static int set_mode(int fd, mode_t mode)
+{
+    int r = fchmod(fd, mode);
+
+    return r < 0 && errno == EBADF ? chmod(ld_fd_path(fd).path, mode) : r;
+}
+
 /* The name the tree shows for a stored one, free it; NULL: a mark, not shown. */
 static char *shown_name(enum ld_form form, const char *stored)
 {
@@ -49,11 +84,11 @@ static char *stored_name(enum ld_form form, const char *shown)
 
 /* All stored names, each with its NUL, in *ret (NULL when there are none). Returns their length or
  * -errno. The list may grow between asking for its size and reading it: then again. */
-static ssize_t read_names(const char *path, char **ret)
+static ssize_t read_names(int fd, char **ret)
 {
     for (int tries = 0; tries < READ_TRIES; tries++) {
         autofree char *list = NULL;
-        ssize_t len = listxattr(path, NULL, 0);
+        ssize_t len = list_names(fd, NULL, 0);
 
         if (len == 0 || (len < 0 && errno == EOPNOTSUPP))
             return 0;
@@ -62,7 +97,7 @@ static ssize_t read_names(const char *path, char **ret)
         list = ld_try_alloc((size_t)len + 1, NAMES_MAX + 1);
         if (!list)
             return -errno;
-        len = listxattr(path, list, (size_t)len);
+        len = list_names(fd, list, (size_t)len);
         if (len < 0 && errno == ERANGE)
             continue;
         if (len < 0)
@@ -74,11 +109,11 @@ static ssize_t read_names(const char *path, char **ret)
 }
 
 /* Returns the length or -errno; -ENODATA: it is gone. */
-static ssize_t read_value(const char *path, const char *name, char **ret)
+static ssize_t read_value(int fd, const char *name, char **ret)
 {
     for (int tries = 0; tries < READ_TRIES; tries++) {
         autofree char *value = NULL;
-        ssize_t len = getxattr(path, name, NULL, 0);
+        ssize_t len = get_value(fd, name, NULL, 0);
 
         if (len < 0)
             return -errno;
@@ -86,7 +121,7 @@ static ssize_t read_value(const char *path, const char *name, char **ret)
         if (!value)
             return -errno;
         if (len > 0)
-            len = getxattr(path, name, value, (size_t)len);
+            len = get_value(fd, name, value, (size_t)len);
         if (len < 0 && errno == ERANGE)
             continue;
         if (len < 0)
@@ -103,7 +138,7 @@ static int by_name(const void *a, const void *b)
 }
 
 /* Adds the stored xattr unless it is a mark or gone. */
-static int add_one(const char *path, enum ld_form form, const char *stored, size_t *total,
+static int add_one(int fd, enum ld_form form, const char *stored, size_t *total,
                    struct ld_xattrs *x)
 {
     autofree char *name = shown_name(form, stored);
@@ -112,7 +147,7 @@ static int add_one(const char *path, enum ld_form form, const char *stored, size
 
     if (!name)
         return 0;
-    len = read_value(path, stored, &value);
+    len = read_value(fd, stored, &value);
     if (len == -ENODATA)
         return 0;
     if (len < 0)
@@ -129,15 +164,14 @@ static int add_one(const char *path, enum ld_form form, const char *stored, size
 int ld_xattrs_get(int fd, enum ld_form form, struct ld_xattrs *ret)
 {
     LD_AUTO(ld_xattrs_done) struct ld_xattrs x = {.n = 0};
-    struct ld_fd_path path = ld_fd_path(fd);
     autofree char *names = NULL;
-    ssize_t len = read_names(path.path, &names);
+    ssize_t len = read_names(fd, &names);
     size_t total = 0;
 
     if (len < 0)
         return (int)len;
     for (ssize_t at = 0; at < len; at += (ssize_t)strlen(names + at) + 1) {
-        int r = add_one(path.path, form, names + at, &total, &x);
+        int r = add_one(fd, form, names + at, &total, &x);
 
         if (r < 0)
             return r;
@@ -151,10 +185,9 @@ int ld_xattrs_get(int fd, enum ld_form form, struct ld_xattrs *ret)
 
 int ld_xattr_set(int fd, enum ld_form form, const char *name, const void *value, size_t len)
 {
-    struct ld_fd_path path = ld_fd_path(fd);
     autofree char *stored = stored_name(form, name);
 
-    return setxattr(path.path, stored, value, len, 0) < 0 ? -errno : 0;
+    return set_value(fd, stored, value, len) < 0 ? -errno : 0;
 }
 
 int ld_xattrs_set(int fd, enum ld_form form, const struct ld_xattrs *xattrs)
@@ -171,16 +204,15 @@ int ld_xattrs_set(int fd, enum ld_form form, const struct ld_xattrs *xattrs)
 
 int ld_xattrs_clear(int fd, enum ld_form form)
 {
-    struct ld_fd_path path = ld_fd_path(fd);
     autofree char *names = NULL;
-    ssize_t len = read_names(path.path, &names);
+    ssize_t len = read_names(fd, &names);
 
     if (len < 0)
         return (int)len;
     for (ssize_t at = 0; at < len; at += (ssize_t)strlen(names + at) + 1) {
         autofree char *shown = shown_name(form, names + at);
 
-        if (shown && removexattr(path.path, names + at) < 0 && errno != ENODATA)
+        if (shown && remove_value(fd, names + at) < 0 && errno != ENODATA)
             return -errno;
     }
     return 0;
@@ -213,11 +245,10 @@ void ld_xattrs_done(struct ld_xattrs *xattrs)
 int ld_attrs_set(int fd, enum ld_form form, const struct stat *st, const struct ld_xattrs *xattrs)
 {
     struct timespec times[2] = {st->st_atim, st->st_mtim};
-    struct ld_fd_path path = ld_fd_path(fd);
 
     if (fchownat(fd, "", st->st_uid, st->st_gid, AT_EMPTY_PATH) < 0)
         return -errno;
-    if (!S_ISLNK(st->st_mode) && chmod(path.path, st->st_mode & 07777) < 0)
+    if (!S_ISLNK(st->st_mode) && set_mode(fd, st->st_mode & 07777) < 0)
         return -errno;
     if (xattrs) {
         int r = ld_xattrs_set(fd, form, xattrs);
@@ -240,12 +271,12 @@ int ld_mark_make_whiteout(int dir, const char *name)
 
 int ld_mark_set_opaque(int dir_fd)
 {
-    return setxattr(ld_fd_path(dir_fd).path, opaque_name, "y", 1, 0) < 0 ? -errno : 0;
+    return set_value(dir_fd, opaque_name, "y", 1) < 0 ? -errno : 0;
 }
 
 int ld_mark_clear_opaque(int dir_fd)
 {
-    int r = removexattr(ld_fd_path(dir_fd).path, opaque_name) < 0 ? -errno : 0;
+    int r = remove_value(dir_fd, opaque_name) < 0 ? -errno : 0;
 
     return r == -ENODATA || r == -EOPNOTSUPP ? 0 : r;
 }
@@ -253,7 +284,7 @@ int ld_mark_clear_opaque(int dir_fd)
 int ld_mark_get_opaque(int dir_fd, char *ret_mark)
 {
     char value = '\0';
-    ssize_t len = getxattr(ld_fd_path(dir_fd).path, opaque_name, &value, 1);
+    ssize_t len = get_value(dir_fd, opaque_name, &value, 1);
 
     /* ERANGE: longer than any mark is. The kernel takes that for none, so do we. */
     if (len < 0 && errno != ENODATA && errno != EOPNOTSUPP && errno != ERANGE)

@@ -120,11 +120,12 @@ static off_t next_data(int a, int b, off_t at, off_t size)
 /* 1: the same bytes; 0; -errno. Holes are zeros, holes of both are not read. */
 static int is_equal_content(int a, int b, off_t size, const bool *cancel)
 {
-    autofree char *x = ld_alloc0(COMPARE_BLOCK);
-    autofree char *y = ld_alloc0(COMPARE_BLOCK);
+    size_t block = size < COMPARE_BLOCK ? (size_t)size : COMPARE_BLOCK;
+    autofree char *x = ld_alloc0(block);
+    autofree char *y = ld_alloc0(block);
 
     for (off_t at = next_data(a, b, 0, size); at < size;) {
-        size_t len = size - at < COMPARE_BLOCK ? (size_t)(size - at) : COMPARE_BLOCK;
+        size_t len = size - at < (off_t)block ? (size_t)(size - at) : block;
         int r;
 
         if (cancel && __atomic_load_n(cancel, __ATOMIC_RELAXED))

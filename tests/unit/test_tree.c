@@ -26,7 +26,7 @@ static int roots[MAX_ROOTS];
 static struct ld_layers make_layers(size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        char name[16];
+        char name[24];
 
         (void)snprintf(name, sizeof(name), "%zu", i);
         roots[i] = ld_test_mkdir(name);
@@ -411,7 +411,7 @@ LD_TEST(tree, merges_400_layers_with_bounded_descriptors)
 
         most = now > most ? now : most;
         if (S_ISREG(node.st.st_mode)) {
-            char want[16];
+            char want[32];
 
             files++;
             (void)snprintf(want, sizeof(want), "%c%zu", node.name[0], node.layer);
