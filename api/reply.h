@@ -77,6 +77,8 @@ struct ld_feed *ld_reply_feed(struct ld_request *req, const char *content_type,
 /* Never blocks. Over 1 MiB unsent the client is too slow: the feed ends (ended is called later, not
  * from here), false. */
 bool ld_feed_write(struct ld_feed *feed, const void *data, size_t len);
+/* Bytes that the client has not taken yet. */
+size_t ld_feed_unsent(const struct ld_feed *feed);
 /* End of the body; ended is not called any more. */
 void ld_feed_end(struct ld_feed *feed);
 

@@ -3,11 +3,13 @@
 
 #include <stdlib.h>
 
+#include "api/events.h"
 #include "daemon/base/mem.h"
 #include "daemon/core/core.h"
 
 struct ld_api {
     struct ld_core *core;
+    struct ld_followers *followers;
 };
 
 struct ld_api *ld_api_new(struct ld_core *core, struct ld_router *router)
@@ -15,6 +17,7 @@ struct ld_api *ld_api_new(struct ld_core *core, struct ld_router *router)
     struct ld_api *api = ld_new(struct ld_api);
 
     api->core = core;
+    api->followers = ld_followers_new(core);
     ld_routes_system(router);
     ld_routes_events(router);
     ld_routes_images(router);
@@ -28,15 +31,23 @@ struct ld_api *ld_api_new(struct ld_core *core, struct ld_router *router)
 
 void ld_api_stop(struct ld_api *api)
 {
-    (void)api; /* the server's drain ends what follows events */
+    ld_followers_stop(api->followers);
 }
 
 void ld_api_free(struct ld_api *api)
 {
+    if (!api)
+        return;
+    ld_followers_free(api->followers);
     free(api);
 }
 
 struct ld_core *ld_api_core(const struct ld_api *api)
 {
     return api->core;
+}
+
+struct ld_followers *ld_api_followers(const struct ld_api *api)
+{
+    return api->followers;
 }

@@ -3,6 +3,7 @@
 
 struct ld_api;
 struct ld_core;
+struct ld_followers;
 struct ld_router;
 
 /* Adds every route to the router and watches the core's events. The result is what ld_request_app
@@ -12,6 +13,7 @@ struct ld_api *ld_api_new(struct ld_core *core, struct ld_router *router);
 void ld_api_stop(struct ld_api *api);
 void ld_api_free(struct ld_api *api); /* NULL is fine */
 struct ld_core *ld_api_core(const struct ld_api *api);
+struct ld_followers *ld_api_followers(const struct ld_api *api);
 
 /* One table per resource, in the file of that name. */
 void ld_routes_containers(struct ld_router *router);

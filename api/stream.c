@@ -451,6 +451,11 @@ bool ld_feed_write(struct ld_feed *feed, const void *data, size_t len)
     return true;
 }
 
+size_t ld_feed_unsent(const struct ld_feed *feed)
+{
+    return feed->unsent.len - feed->at;
+}
+
 void ld_feed_end(struct ld_feed *feed)
 {
     feed->ended = NULL;
