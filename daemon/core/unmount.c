@@ -56,17 +56,6 @@ static void children_done(struct children *c)
     *c = (struct children){.n = 0};
 }
 
-static bool is_below(const struct children *c, int parent)
-{
-    if (parent == c->top_id)
-        return true;
-    for (size_t i = 0; i < c->n; i++) {
-        if (c->item[i].id == parent)
-            return true;
-    }
-    return false;
-}
-
 static int collect(void *arg, const struct ld_mountinfo *line)
 {
     struct children *c = arg;
@@ -76,8 +65,7 @@ static int collect(void *arg, const struct ld_mountinfo *line)
         c->top_id = line->id;
         return 0;
     }
-    if (strncmp(line->mountpoint, c->mountpoint, len) != 0 || line->mountpoint[len] != '/' ||
-        !is_below(c, line->parent))
+    if (strncmp(line->mountpoint, c->mountpoint, len) != 0 || line->mountpoint[len] != '/')
         return 0;
     if (c->n == MAX_CHILDREN)
         return -E2BIG;
@@ -92,6 +80,39 @@ static int collect(void *arg, const struct ld_mountinfo *line)
         .clone = -EBADF,
     };
     return 0;
+}
+
+static bool is_placed(const struct children *c, size_t n, int parent)
+{
+    if (parent == c->top_id)
+        return true;
+    for (size_t i = 0; i < n; i++) {
+        if (c->item[i].id == parent)
+            return true;
+    }
+    return false;
+}
+
+/* Parents before children: the table itself is in the order of ids, which a clone gets when it is
+ * made. What does not hang below the container's mount (it is hidden under it) is dropped. */
+static void sort_children(struct children *c)
+{
+    size_t placed = 0;
+
+    for (bool moved = true; moved;) {
+        moved = false;
+        for (size_t i = placed; i < c->n; i++) {
+            struct child child = c->item[i];
+
+            if (!is_placed(c, placed, child.parent))
+                continue;
+            c->item[i] = c->item[placed];
+            c->item[placed++] = child;
+            moved = true;
+        }
+    }
+    while (c->n > placed)
+        free(c->item[--c->n].path);
 }
 
 /* The directory that holds a child's mount point, and the name in it. Lies on the parent mount. */
@@ -144,7 +165,10 @@ static int list_children(struct ld_mounts *m, struct ld_mount_entry *e,
     *ret = (struct children){.m = m, .e = e, .spec = spec};
     ret->mountpoint = ld_asprintf("%s/mnt/%s", m->root->run_path, spec->id);
     r = ld_mountinfo_each(collect, ret);
-    return r < 0 ? r : identify(ret);
+    if (r < 0)
+        return r;
+    sort_children(ret);
+    return identify(ret);
 }
 
 static int busy_error(const struct ld_mounts *m, const struct ld_rootfs *spec, int place,
