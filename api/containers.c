@@ -309,7 +309,7 @@ static void reply_gone(struct ld_call *call)
     ld_reply_empty(call->req, 204);
 }
 
-static void delete (struct ld_request *req)
+static void remove_container(struct ld_request *req)
 {
     struct container_call *c = new_call(req, LD_LANE_QUICK, run_delete, reply_gone);
     struct ld_err err = LD_ERR_INIT;
@@ -398,7 +398,7 @@ void ld_routes_containers(struct ld_router *router)
         {"GET", "/v1/containers/{container}", inspect, LD_ROUTE_METADATA, "size?"},
         {"PUT", "/v1/containers/{container}", put, LD_ROUTE_JSON, NULL},
         {"PATCH", "/v1/containers/{container}", patch, LD_ROUTE_JSON, NULL},
-        {"DELETE", "/v1/containers/{container}", delete, 0, "force? volumes? purge?"},
+        {"DELETE", "/v1/containers/{container}", remove_container, 0, "force? volumes? purge?"},
         {"POST", "/v1/containers/{container}/mount", mount, LD_ROUTE_JSON_OPTIONAL, NULL},
         {"POST", "/v1/containers/{container}/unmount", unmount, LD_ROUTE_JSON_OPTIONAL,
          "force? sync?"},

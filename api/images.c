@@ -208,7 +208,7 @@ static void reply_deleted(struct ld_call *call)
         ld_reply_empty(call->req, 204);
 }
 
-static void delete (struct ld_request *req)
+static void remove_image(struct ld_request *req)
 {
     struct image_call *c = new_call(req, run_delete, reply_deleted);
     struct ld_err err = LD_ERR_INIT;
@@ -309,7 +309,7 @@ void ld_routes_images(struct ld_router *router)
     static const struct ld_route routes[] = {
         {"GET", "/v1/images", list, LD_ROUTE_METADATA, "limit after filter*"},
         {"GET", "/v1/images/{image...}", inspect, LD_ROUTE_METADATA, NULL},
-        {"DELETE", "/v1/images/{image...}", delete, 0, "force?"},
+        {"DELETE", "/v1/images/{image...}", remove_image, 0, "force?"},
         {"POST", "/v1/images/{image...}/tag", tag, LD_ROUTE_JSON, NULL},
         {"GET", "/v1/images/{image...}/history", history, LD_ROUTE_METADATA, NULL},
         {"GET", "/v1/layers", list_layers, LD_ROUTE_METADATA, "limit after"},

@@ -211,7 +211,7 @@ static void reply_gone(struct ld_call *call)
     ld_reply_empty(call->req, 204);
 }
 
-static void delete (struct ld_request *req)
+static void remove_volume(struct ld_request *req)
 {
     struct volume_call *c = new_call(req, LD_LANE_QUICK, run_delete, reply_gone);
     struct ld_err err = LD_ERR_INIT;
@@ -231,7 +231,7 @@ void ld_routes_volumes(struct ld_router *router)
         {"POST", "/v1/volumes", post, LD_ROUTE_JSON_OPTIONAL, NULL},
         {"GET", "/v1/volumes/{volume}", inspect, LD_ROUTE_METADATA, "size?"},
         {"PUT", "/v1/volumes/{volume}", put, LD_ROUTE_JSON_OPTIONAL, NULL},
-        {"DELETE", "/v1/volumes/{volume}", delete, 0, "purge?"},
+        {"DELETE", "/v1/volumes/{volume}", remove_volume, 0, "purge?"},
     };
 
     ld_router_add(router, routes, LD_ARRAY_LEN(routes));
