@@ -273,8 +273,8 @@ static int apply_tags(struct ld_archive *a, struct ld_err *err)
 
 /* ---- opening ---- */
 
-static int copy_decoded(struct ld_source *from, int to, const bool *cancel, uint64_t *ret_size,
-                        struct ld_err *err)
+static int copy_decoded(struct ld_source *from, int to, const struct ld_archive_options *o,
+                        uint64_t *ret_size, struct ld_err *err)
 {
     enum { CHUNK = 256 << 10 };
     autofree char *chunk = ld_alloc0(CHUNK);
@@ -283,8 +283,13 @@ static int copy_decoded(struct ld_source *from, int to, const bool *cancel, uint
     int r;
 
     while ((n = ld_source_read(from, chunk, CHUNK, err)) > 0) {
-        if (cancel && __atomic_load_n(cancel, __ATOMIC_RELAXED))
+        if (o->cancel && __atomic_load_n(o->cancel, __ATOMIC_RELAXED))
             return ld_err_sys(err, -ECANCELED, "decompress the archive");
+        if (o->copy_space && size + (uint64_t)n > o->copy_space)
+            return ld_err_set(err, LD_E_NO_SPACE,
+                              "its decompressed copy has more than the %" PRIu64
+                              " bytes that are free",
+                              o->copy_space);
         r = ld_write_full(to, chunk, (size_t)n);
         if (r < 0)
             return ld_err_sys(err, r, "write the decompressed archive");
@@ -307,7 +312,7 @@ static int decompress(struct ld_archive *a, const struct ld_archive_options *o, 
     if (a->own_fd < 0)
         return ld_err_sys(err, -errno, "make a file for the decompressed archive");
     if (ld_decoder_new(file, o->limits ? o->limits : &no_limits, &decoder, err) < 0 ||
-        copy_decoded(decoder, a->own_fd, o->cancel, &a->size, err) < 0)
+        copy_decoded(decoder, a->own_fd, o, &a->size, err) < 0)
         return ld_err_prefix(err, "archive");
     a->fd = a->own_fd;
     return 0;

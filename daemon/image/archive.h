@@ -50,8 +50,9 @@ struct ld_archive_options {
     const char *ref;
     const struct ld_oci_platform *platform; /* NULL: the host's */
     const struct ld_codec_limits *limits;   /* for the archive's own compression; NULL: none */
-    int tmp_dir;                            /* where the decompressed copy goes (O_TMPFILE) */
-    const bool *cancel;                     /* or NULL */
+    uint64_t copy_space; /* a decompressed copy of more bytes is no_space; 0: no limit */
+    int tmp_dir;         /* where the decompressed copy goes (O_TMPFILE) */
+    const bool *cancel;  /* or NULL */
 };
 
 /* A piece of ld_archive_fd. */
