@@ -22,24 +22,12 @@
 
 static const int64_t quarantine_ns = INT64_C(7) * 24 * 3600 * 1000000000;
 
-/* To the trash under a name without a record: the reaper deletes it. */
-static void discard(struct ld_core *core, int dir, const char *name)
-{
-    char random[17];
-    autofree char *to = NULL;
-
-    ld_random_hex(random, 8);
-    to = ld_asprintf(".%s", random);
-    if (renameat(dir, name, core->root.trash_fd, to) < 0)
-        ld_warn("discard '%s': %s, ignoring", name, strerrordesc_np(errno));
-}
-
 static int discard_staged(void *arg, const char *name, unsigned char d_type)
 {
     struct ld_core *core = arg;
 
     (void)d_type;
-    discard(core, core->root.staging_fd, name);
+    ld_trash_discard(core, core->root.staging_fd, name);
     return 0;
 }
 
@@ -52,7 +40,7 @@ static int discard_old(void *arg, const char *name, unsigned char d_type)
     if (fstatat(core->root.quarantine_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
         ld_now_ns() - ((int64_t)st.st_ctim.tv_sec * 1000000000 + st.st_ctim.tv_nsec) >
             quarantine_ns)
-        discard(core, core->root.quarantine_fd, name);
+        ld_trash_discard(core, core->root.quarantine_fd, name);
     return 0;
 }
 

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "daemon/base/clock.h"
+#include "daemon/base/digest.h"
 #include "daemon/base/fdio.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
@@ -62,6 +63,15 @@ void ld_trash_take(struct ld_core *core, const struct ld_removed *removed)
         ld_trash_take_one(core, &removed->item[i]);
     if (removed->n)
         ld_core_kick_reaper(core);
+}
+
+void ld_trash_discard(struct ld_core *core, int dir, const char *name)
+{
+    char to[18] = ".";
+
+    ld_random_hex(to + 1, 8);
+    if (renameat(dir, name, core->root.trash_fd, to) < 0 && errno != ENOENT)
+        ld_warn("discard '%s': %s, ignoring", name, strerrordesc_np(errno));
 }
 
 /* ---- the reaper ---- */

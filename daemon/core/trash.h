@@ -18,6 +18,10 @@ struct ld_removed;
 void ld_trash_take(struct ld_core *core, const struct ld_removed *removed);
 void ld_trash_take_one(struct ld_core *core, const struct ld_gone *gone);
 
+/* dir/name is in no record: to the trash under a name of its own, to be deleted next. A name that
+ * is not there is skipped. Any worker; kick the reaper afterwards. */
+void ld_trash_discard(struct ld_core *core, int dir, const char *name);
+
 /* Loop thread. The reaper sleeps until it is kicked or something in the trash is due. */
 struct ld_reaper *ld_reaper_new(struct ld_core *core);
 void ld_reaper_free(struct ld_reaper *reaper); /* after the lanes have drained */
