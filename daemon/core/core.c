@@ -10,6 +10,7 @@
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/core/config.h"
+#include "daemon/core/inflight.h"
 #include "daemon/core/recover.h"
 #include "daemon/core/state.h"
 #include "daemon/core/trash.h"
@@ -71,6 +72,7 @@ static int open_all(struct ld_core *core, struct ld_err *err)
     core->pins = ld_pins_new();
     core->mounts = ld_mounts_new(&core->root, &core->env, core->lanes);
     core->reaper = ld_reaper_new(core);
+    core->inflight = ld_inflight_new(config->import.decoder_memory);
     if (probe_drivers(core, err) < 0 || ld_mounts_sweep(core->mounts, err) < 0 ||
         ld_recover(core, err) < 0)
         return -1;
@@ -108,6 +110,7 @@ void ld_core_close(struct ld_core *core)
     if (!core)
         return;
     ld_reaper_free(core->reaper);
+    ld_inflight_free(core->inflight);
     ld_mounts_free(core->mounts);
     ld_store_close(core->store);
     ld_pins_free(core->pins);

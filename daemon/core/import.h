@@ -49,6 +49,6 @@ int ld_import_check(const struct ld_import_options *options, struct ld_err *err)
  * up: parts of it are freed on the way (the caller closes it). Codes: invalid (ref does not fit the
  * archive), bad_content, no_space, conflict (images were removed again and again meanwhile; the
  * core refuses to grow), canceled, io, corrupt, unavailable. */
-int ld_import(struct ld_core *core, const struct ld_write *w, struct ld_spool *spool,
-              const struct ld_import_options *options, struct ld_import_result *ret,
-              struct ld_err *err);
+int ld_import_run(struct ld_core *core, const struct ld_write *w, struct ld_spool *spool,
+                  const struct ld_import_options *options, struct ld_import_result *ret,
+                  struct ld_err *err);

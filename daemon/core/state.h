@@ -25,6 +25,7 @@ struct ld_driver_status {
     struct ld_err why; /* when it is not */
 };
 
+struct ld_inflight;
 struct ld_timer;
 struct ld_reaper;
 
@@ -42,6 +43,7 @@ struct ld_core {
     struct ld_mounts *mounts;
     struct ld_pins *pins;
     struct ld_reaper *reaper;
+    struct ld_inflight *inflight;
     int64_t started_ns;
     /* The database is older than the tree (restored from a backup): nothing is touched, creates and
      * imports are refused with this text. NULL: all is well. */

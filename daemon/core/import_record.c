@@ -1,0 +1,246 @@
+/* Publishing and recording an import: see import_impl.h. The layers are durable; renames bring them
+ * into layers/, one transaction makes them and the images exist. When it refuses, the renames are
+ * undone.
+ *
+ * A crash between the two leaves directories that no record knows: the start moves them away. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/base/fdio.h"
+#include "daemon/base/log.h"
+#include "daemon/base/mem.h"
+#include "daemon/core/import_impl.h"
+#include "daemon/core/trash.h"
+#include "daemon/image/archive.h"
+#include "daemon/image/pending.h"
+
+/* A layer is three names, of which the directory counts: it comes last and goes first. */
+static const char *const suffixes[] = {".recipe", ".aside", ""};
+
+struct part {
+    char name[48];
+};
+
+static struct part part_name(ld_sid sid, const char *suffix)
+{
+    struct part p;
+
+    (void)snprintf(p.name, sizeof(p.name), "%" LD_PRI_SID "%s", sid, suffix); /* 27 bytes at most */
+    return p;
+}
+
+/* ---- publishing ---- */
+
+/* What is there of a damaged layer may still be mounted somewhere: it is kept for a while. */
+static int move_damaged(struct ld_import *imp, ld_sid sid, struct ld_err *err)
+{
+    const struct ld_root *root = &imp->core->root;
+    char random[17];
+
+    ld_random_hex(random, 8);
+    for (size_t i = LD_ARRAY_LEN(suffixes); i-- > 0;) {
+        struct part from = part_name(sid, suffixes[i]);
+        autofree char *to = ld_asprintf("layers-%s-%s", from.name, random);
+
+        if (renameat2(root->layers_fd, from.name, root->quarantine_fd, to, RENAME_NOREPLACE) < 0 &&
+            errno != ENOENT)
+            return ld_err_sys(err, -errno, "move the damaged layer '%s' away", from.name);
+    }
+    return 0;
+}
+
+static int publish(struct ld_import *imp, struct ld_import_task *task, struct ld_err *err)
+{
+    const struct ld_root *root = &imp->core->root;
+
+    if (task->how == LD_LAYER_REPAIRED && move_damaged(imp, task->sid, err) < 0)
+        return -1;
+    for (size_t i = 0; i < LD_ARRAY_LEN(suffixes); i++) {
+        struct part from = part_name(task->staged_sid, suffixes[i]);
+        struct part to = part_name(task->sid, suffixes[i]);
+
+        if (renameat2(root->staging_fd, from.name, root->layers_fd, to.name, RENAME_NOREPLACE) <
+                0 &&
+            !(errno == ENOENT && strcmp(suffixes[i], ".aside") == 0))
+            return ld_err_sys(err, -errno, "move layer '%s' into place", to.name);
+    }
+    task->state = LD_TASK_PUBLISHED;
+    return 0;
+}
+
+/* Back to staging/. A repaired layer whose image was removed meanwhile is in the trash, pinned. */
+static void unpublish(struct ld_import *imp, struct ld_import_task *task)
+{
+    const struct ld_root *root = &imp->core->root;
+
+    for (size_t i = LD_ARRAY_LEN(suffixes); i-- > 0;) {
+        struct part from = part_name(task->sid, suffixes[i]);
+        struct part to = part_name(task->staged_sid, suffixes[i]);
+
+        if (renameat2(root->layers_fd, from.name, root->staging_fd, to.name, RENAME_NOREPLACE) ==
+                0 ||
+            renameat2(root->trash_fd, from.name, root->staging_fd, to.name, RENAME_NOREPLACE) ==
+                0 ||
+            errno == ENOENT)
+            continue;
+        ld_warn("move 'layers/%s' back: %s; the next start moves it away", from.name,
+                strerrordesc_np(errno));
+    }
+    task->state = LD_TASK_SETTLED;
+}
+
+static void unpublish_all(struct ld_import *imp)
+{
+    for (size_t i = 0; i < imp->n_tasks; i++) {
+        if (imp->tasks[i].state == LD_TASK_PUBLISHED)
+            unpublish(imp, &imp->tasks[i]);
+    }
+}
+
+static int publish_all(struct ld_import *imp, struct ld_err *err)
+{
+    for (size_t i = 0; i < imp->n_tasks; i++) {
+        if (imp->tasks[i].state != LD_TASK_SETTLED || !ld_import_is_missing(&imp->tasks[i]))
+            continue;
+        if (publish(imp, &imp->tasks[i], err) < 0) {
+            /* Part of it may have moved: to staging/ with all of it. */
+            imp->tasks[i].state = LD_TASK_PUBLISHED;
+            return -1;
+        }
+    }
+    return 0;
+}
+
+void ld_import_discard(struct ld_import *imp, struct ld_import_task *task)
+{
+    ld_pending_free_p(&task->pending);
+    for (size_t i = LD_ARRAY_LEN(suffixes); task->staged_sid && i-- > 0;)
+        ld_trash_discard(imp->core, imp->core->root.staging_fd,
+                         part_name(task->staged_sid, suffixes[i]).name);
+    task->staged_sid = 0;
+    task->state = LD_TASK_NONE;
+}
+
+/* ---- recording ---- */
+
+struct adds {
+    struct ld_image_add *image;
+    struct ld_layer_add *layers; /* of all images, one after the other */
+    size_t n_images, n_layers;
+};
+
+static void adds_done(struct adds *a)
+{
+    for (size_t i = 0; i < a->n_images; i++)
+        ld_image_done(&a->image[i].image);
+    for (size_t i = 0; i < a->n_layers; i++)
+        ld_layer_done(&a->layers[i].layer);
+    free(a->image);
+    free(a->layers);
+    *a = (struct adds){0};
+}
+
+static char *digest_text(const struct ld_digest *digest)
+{
+    char text[LD_DIGEST_TEXT];
+
+    ld_digest_format(digest, text);
+    return ld_strdup(text);
+}
+
+/* The first image that stands on a new layer adds it, the others of the same import reuse it. */
+static void fill_layer(const struct ld_import_task *task, bool *is_added, struct ld_layer_add *add)
+{
+    bool is_made = task->how != LD_LAYER_REUSED;
+
+    add->how = *is_added ? LD_LAYER_REUSED : task->how;
+    add->layer = (struct ld_layer){.sid = task->sid,
+                                   .diff_id = digest_text(&task->diff_id),
+                                   .chain_id = digest_text(&task->chain_id),
+                                   .origin = LD_ORIGIN_IMPORT,
+                                   .bytes = is_made ? task->made_bytes : task->bytes,
+                                   .inodes = is_made ? task->made_inodes : task->inodes};
+    *is_added = true;
+}
+
+static int read_documents(const struct ld_import *imp, const struct ld_import_image *image,
+                          struct ld_image *ret, struct ld_err *err)
+{
+    const struct ld_archive_image *from = image->from;
+    char *config = NULL, *manifest = NULL;
+
+    if (image->config) {
+        ret->config = ld_strdup(image->config);
+        ret->config_len = strlen(image->config);
+        return 0;
+    }
+    if (ld_archive_read(imp->archive, &from->config, &config, err) < 0)
+        return -1;
+    ret->config = config;
+    ret->config_len = (size_t)from->config.size;
+    if (from->manifest.size == 0)
+        return 0;
+    if (ld_archive_read(imp->archive, &from->manifest, &manifest, err) < 0)
+        return -1;
+    ret->manifest = manifest;
+    ret->manifest_len = (size_t)from->manifest.size;
+    ret->media_type = from->manifest_media_type ? ld_strdup(from->manifest_media_type) : NULL;
+    return 0;
+}
+
+static int fill_adds(const struct ld_import *imp, struct adds *adds, struct ld_err *err)
+{
+    autofree bool *is_added = ld_alloc0(imp->n_tasks * sizeof(*is_added));
+    size_t n_layers = 0;
+
+    for (size_t i = 0; i < imp->n_images; i++)
+        n_layers += imp->images[i].from->n_layers;
+    adds->image = ld_alloc0(imp->n_images * sizeof(*adds->image));
+    adds->layers = ld_alloc0(n_layers * sizeof(*adds->layers));
+    for (size_t i = 0; i < imp->n_images; i++) {
+        const struct ld_import_image *image = &imp->images[i];
+        struct ld_image_add *add = &adds->image[adds->n_images++];
+
+        add->layers = adds->layers + adds->n_layers;
+        add->n_layers = image->from->n_layers;
+        add->refs = (const char *const *)image->from->names;
+        add->n_refs = image->from->n_names;
+        add->image.id = digest_text(&image->id);
+        for (size_t j = 0; j < add->n_layers; j++) {
+            const struct ld_import_task *task = &imp->tasks[image->tasks[j]];
+            struct ld_layer_add *layer = &adds->layers[adds->n_layers++];
+
+            fill_layer(task, &is_added[image->tasks[j]], layer);
+            add->image.size += layer->layer.bytes;
+        }
+        if (read_documents(imp, image, &add->image, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int ld_import_record(struct ld_import *imp, struct ld_err *err)
+{
+    LD_AUTO(adds_done) struct adds adds = {.image = NULL};
+    struct ld_write with = *imp->w;
+    int rc;
+
+    if (fill_adds(imp, &adds, err) < 0)
+        return -1;
+    with.dirs = &imp->core->root.layers_fd;
+    with.n_dirs = 1;
+    rc = publish_all(imp, err);
+    if (rc == 0)
+        rc = ld_store_image_add(imp->core->store, &with, adds.image, adds.n_images, err);
+    if (rc < 0) {
+        unpublish_all(imp);
+        return -1;
+    }
+    for (size_t i = 0; i < imp->n_tasks; i++)
+        if (imp->tasks[i].state == LD_TASK_PUBLISHED)
+            imp->tasks[i].staged_sid = 0; /* it is the record's now */
+    return 0;
+}
