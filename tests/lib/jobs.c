@@ -32,10 +32,20 @@ static void ops_drained(void *arg)
     ld_lanes_drain(jobs->lanes, lanes_drained, jobs);
 }
 
-void ld_test_jobs_end(struct ld_test_jobs *jobs)
+void ld_test_jobs_drain(struct ld_test_jobs *jobs)
 {
     ld_ops_drain(jobs->ops, true, ops_drained, jobs);
     ld_loop_run(jobs->loop);
+}
+
+void ld_test_jobs_end(struct ld_test_jobs *jobs)
+{
+    ld_test_jobs_drain(jobs);
+    ld_test_jobs_free(jobs);
+}
+
+void ld_test_jobs_free(struct ld_test_jobs *jobs)
+{
     ld_ops_free(jobs->ops);
     ld_lanes_free(jobs->lanes);
     ld_loop_free(jobs->loop);

@@ -15,8 +15,10 @@ struct ld_test_jobs {
 
 /* limits as for ld_lanes_new. Aborts when it cannot be made. */
 void ld_test_jobs_start(struct ld_test_jobs *jobs, const struct ld_lane_limits *limits);
-/* Drains operations, then lanes, and frees everything. */
+/* Drains operations, then lanes, and frees everything; or these two, with something in between. */
 void ld_test_jobs_end(struct ld_test_jobs *jobs);
+void ld_test_jobs_drain(struct ld_test_jobs *jobs);
+void ld_test_jobs_free(struct ld_test_jobs *jobs);
 /* Runs the loop until is_true(arg), asked every millisecond or after each pass. False: 60 s are up.
  */
 bool ld_test_run_until(struct ld_loop *loop, bool (*is_true)(void *arg), void *arg);
