@@ -116,6 +116,8 @@ static int note_dir(struct ld_untar *u, const char *path, struct ld_err *err)
                                    .mtime_nsec = e->mtime_nsec,
                                    .xattrs = &u->now};
 
+    if (ld_untar_sort_xattrs(u, err) < 0)
+        return -1;
     return ld_pending_add(u->out.pending, &note, err);
 }
 
@@ -173,7 +175,7 @@ static int unpack(struct ld_untar *u, struct ld_err *err)
     char *name;
 
     if (ld_untar_clean(u, u->entry.name, false, u->clean, err) < 0 ||
-        ld_untar_count_node(u, err) < 0 || ld_untar_sort_xattrs(u, err) < 0)
+        ld_untar_count_node(u, err) < 0)
         return -1;
     if (u->clean[0] == '\0')
         return unpack_root(u, err);
@@ -187,6 +189,8 @@ static int unpack(struct ld_untar *u, struct ld_err *err)
         name = u->clean;
     if (ld_untar_follow(u, u->dirs, name == u->clean ? "" : u->clean, NULL, err) < 0)
         return -1;
+    if (ld_dirs_depth(u->dirs) == LD_MAX_TREE_DEPTH) /* by way of symlinks */
+        return ld_untar_over(u, err, "depth", LD_MAX_TREE_DEPTH, "the depth of its path");
     if (strncmp(name, ".wh.", 4) == 0)
         return unpack_whiteout(u, name, err);
     switch (u->entry.type) {

@@ -33,6 +33,15 @@ static bool is_storable(const struct ld_tar_entry *e, const char *name)
     return strcmp(name, "system.posix_acl_default") == 0 && e->type == LD_TAR_DIR;
 }
 
+/* The kernel says "not supported" of an ACL in another form than its own, as it does where there
+ * are no ACLs at all. */
+static bool is_acl_form(const struct ld_tar_xattr *x)
+{
+    static const uint8_t version[4] = {2};
+
+    return x->len >= sizeof(version) && memcmp(x->value, version, sizeof(version)) == 0;
+}
+
 static int by_name(const void *a, const void *b)
 {
     return strcmp(((const struct ld_xattr *)a)->name, ((const struct ld_xattr *)b)->name);
@@ -58,6 +67,8 @@ int ld_untar_sort_xattrs(struct ld_untar *u, struct ld_err *err)
                             x->name);
             continue;
         }
+        if (begins(x->name, "system.posix_acl_") && !is_acl_form(x))
+            return ld_untar_refuse(u, err, "its xattr '%s' has no valid value", x->name);
         ld_grow(&list->item, &list->cap, list->n + 1, sizeof(*list->item));
         /* Borrowed from the entry: nobody frees or changes the items of these lists. */
         list->item[list->n++] =
@@ -87,9 +98,9 @@ static int set_xattrs(struct ld_untar *u, int fd, struct ld_err *err)
         if (r == -ENOSPC && has_space(fd))
             r = -E2BIG;
         if (r == -E2BIG || r == -ERANGE || r == -EINVAL)
-            return ld_untar_refuse(u, err, "its xattr '%s' (%zu bytes) cannot be stored: %s",
-                                   x->name, x->len,
-                                   r == -EINVAL ? "not a valid value" : "too large");
+            return ld_untar_refuse(u, err, "its xattr '%s' (%zu bytes) %s", x->name, x->len,
+                                   r == -EINVAL ? "has no valid value"
+                                                : "is too large to be stored");
         if (r == -EOPNOTSUPP)
             return ld_err_set(err, LD_E_UNSUPPORTED,
                               "entry '%.200s': the file system cannot store xattr '%s'",
@@ -257,6 +268,8 @@ int ld_untar_node(struct ld_untar *u, const char *name, struct ld_err *err)
     int dir = ld_dirs_top(u->dirs);
     int r;
 
+    if (ld_untar_sort_xattrs(u, err) < 0)
+        return -1;
     if (u->entry.type == LD_TAR_FILE)
         r = make_file(u, dir, name, err);
     else

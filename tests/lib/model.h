@@ -27,14 +27,14 @@ enum m_type { M_FILE, M_DIR, M_SYMLINK, M_HARDLINK, M_CHAR, M_BLOCK, M_FIFO };
 
 struct m_entry {
     enum m_type type;
-    const char *name, *target; /* as the tar has them */
+    const char *name, *target; /* as the tar has them; target NULL: none */
     uint32_t mode, uid, gid, major, minor;
     int64_t sec;
     uint32_t nsec;
-    struct m_xattr xattr[M_MAX_XATTRS];
+    struct m_xattr *xattr;
     size_t n_xattrs;
     uint64_t size;
-    struct m_segment segment[M_MAX_SEGMENTS]; /* files; ascending; the rest is zeros */
+    struct m_segment *segment; /* files; ascending; the rest is zeros */
     size_t n_segments;
 };
 

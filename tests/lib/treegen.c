@@ -171,7 +171,9 @@ static void random_content(struct m_random *r, struct m_entry *e)
 
 struct m_entry m_random_entry(struct m_random *r)
 {
-    struct m_entry e = {.target = ""};
+    struct m_entry e = {.target = "",
+                        .xattr = ld_alloc0(M_MAX_XATTRS * sizeof(*e.xattr)),
+                        .segment = ld_alloc0(M_MAX_SEGMENTS * sizeof(*e.segment))};
     unsigned kind = (unsigned)m_random(r, 100);
     char *path = kind % 4 == 0 ? known_path(r, 4) : random_path(r, 4);
 

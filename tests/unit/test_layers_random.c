@@ -1,7 +1,8 @@
 /* Random layered images: untar and settle against the model, as overlay shows them and as the
  * merged view copies them; and each recipe writes its tar again.
  *
- * LD_SEED=n runs that seed alone and shows its entries; LD_SEEDS=n runs more of them.
+ * LD_SEED=n runs that seed alone and shows its entries; LD_SEEDS=n runs more of them. LD_KEEP=DIR
+ * (with a path outside /mnt) keeps the tars as SEED-LAYER.tar.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -37,6 +38,16 @@ struct image {
     bool is_shown;
 };
 
+static void keep(const struct image *im, const struct ld_buf *tar)
+{
+    autofree char *path =
+        ld_asprintf("%s/%lu-%zu.tar", getenv("LD_KEEP"), im->seed, im->stack.n + 1);
+    autoclose int fd = open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
+
+    cr_assert(fd >= 0, "%s: %s", path, strerror(errno));
+    cr_assert_eq(ld_write_full(fd, tar->data, tar->len), 0);
+}
+
 /* One random layer; when `bad`, with an entry in it that has to be refused. */
 static void add_layer(struct image *im, bool bad)
 {
@@ -66,6 +77,8 @@ static void add_layer(struct image *im, bool bad)
         m_random_write(&im->random, &tar, &e);
     }
     m_random_end(&im->random, &tar);
+    if (getenv("LD_KEEP"))
+        keep(im, &tar);
     source = ld_source_mem_new(ld_buf_str(&tar), tar.len);
     if (is_bad) {
         cr_assert_eq(ld_stack_add(&im->stack, source, &err), -1, "seed %lu: taken", im->seed);
