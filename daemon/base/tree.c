@@ -650,8 +650,10 @@ static int merge_in(const struct ld_layers *layers, const struct parts *in, stru
 }
 
 /* Goes down along text ("/a/b", which is cut into components as it goes and put together again).
- * 1, 0, -errno; the found node's directory is dup'ed. */
-static int look_down(const struct ld_layers *layers, char *text, struct ld_found *ret)
+ * 1, 0, -errno; the found node's directory is dup'ed; of a directory *ret_parts (NULL: not wanted)
+ * are what it merges from. */
+static int look_down(const struct ld_layers *layers, char *text, struct ld_found *ret,
+                     struct parts *ret_parts)
 {
     LD_AUTO(parts_done) struct parts in = {.n = 0};
     struct ld_node root;
@@ -688,6 +690,10 @@ static int look_down(const struct ld_layers *layers, char *text, struct ld_found
             ret->node.dir = ret->dir;
             ret->node.depth = depth;
             ret->node.name = name;
+            if (ret_parts) {
+                *ret_parts = m.parts;
+                m.parts = (struct parts){.n = 0};
+            }
             return 1;
         }
         *end = '/';
@@ -720,8 +726,8 @@ static char *clean_path(const char *path)
     return ld_buf_check(&text) < 0 ? NULL : ld_buf_take(&text);
 }
 
-int ld_tree_lookup(const struct ld_layers *layers, const char *path, struct ld_found *ret,
-                   struct ld_err *err)
+static int look_up(const struct ld_layers *layers, const char *path, struct ld_found *ret,
+                   struct parts *ret_parts, struct ld_err *err)
 {
     struct ld_found found = LD_FOUND_INIT;
     autofree char *text = clean_path(path);
@@ -729,7 +735,7 @@ int ld_tree_lookup(const struct ld_layers *layers, const char *path, struct ld_f
 
     if (!text)
         return ld_err_set(err, LD_E_INVALID, "'%s' is not a clean path", path);
-    r = look_down(layers, text, &found);
+    r = look_down(layers, text, &found, ret_parts);
     /* A name too long for the file system, a link on the way: there is no such entry. */
     if (r == -ENAMETOOLONG || r == -ENOTDIR)
         r = 0;
@@ -739,6 +745,36 @@ int ld_tree_lookup(const struct ld_layers *layers, const char *path, struct ld_f
     found.node.path = found.path;
     *ret = found;
     return 1;
+}
+
+int ld_tree_lookup(const struct ld_layers *layers, const char *path, struct ld_found *ret,
+                   struct ld_err *err)
+{
+    return look_up(layers, path, ret, NULL, err);
+}
+
+int ld_tree_enter(const struct ld_layers *layers, const char *path, struct ld_subtree *ret,
+                  struct ld_err *err)
+{
+    LD_AUTO(ld_found_done) struct ld_found found = LD_FOUND_INIT;
+    LD_AUTO(parts_done) struct parts parts = {.n = 0};
+    int r = look_up(layers, path, &found, &parts, err);
+
+    if (r <= 0 || parts.n == 0)
+        return r < 0 ? -1 : 0;
+    ret->fd = ld_alloc0(parts.n * sizeof(*ret->fd));
+    for (size_t i = 0; i < parts.n; i++)
+        ret->fd[i] = ld_steal_fd(&parts.item[i].fd);
+    ret->layers = (struct ld_layers){.root = ret->fd, .n = parts.n, .form = layers->form};
+    return 1;
+}
+
+void ld_subtree_done(struct ld_subtree *subtree)
+{
+    for (size_t i = 0; i < subtree->layers.n; i++)
+        ld_close(subtree->fd[i]);
+    free(subtree->fd);
+    *subtree = (struct ld_subtree){.fd = NULL};
 }
 
 void ld_found_done(struct ld_found *found)

@@ -97,6 +97,17 @@ int ld_tree_lookup(const struct ld_layers *layers, const char *path, struct ld_f
                    struct ld_err *err) ld_must_check;
 void ld_found_done(struct ld_found *found);
 
+/* A directory of the merged tree (not its root) as a chain of its own: what it merges from, topmost
+ * first, open. For many look-ups in it, each of which then costs one step instead of the whole way
+ * down. 1; 0: absent, hidden or no directory; -1: err. */
+struct ld_subtree {
+    struct ld_layers layers;
+    int *fd; /* owned */
+};
+int ld_tree_enter(const struct ld_layers *layers, const char *path, struct ld_subtree *ret,
+                  struct ld_err *err) ld_must_check;
+void ld_subtree_done(struct ld_subtree *subtree);
+
 /* Opens a relative path below root, no symlink anywhere, of any length (openat2 takes 4,095 bytes).
  * "" or ".": root itself. Returns the descriptor or -errno (-ELOOP, -ENOTDIR for a symlink in it).
  */

@@ -56,6 +56,14 @@ static size_t name_start(const struct ld_dirs *d, size_t level)
     return level == 1 ? 0 : d->end[level - 1] + 1;
 }
 
+const char *ld_dirs_name(const struct ld_dirs *d, size_t level, size_t *ret_len)
+{
+    size_t start = name_start(d, level);
+
+    *ret_len = d->end[level] - start;
+    return d->path + start;
+}
+
 bool ld_dirs_is_next(const struct ld_dirs *d, size_t level, const char *name, size_t len)
 {
     size_t start;

@@ -30,6 +30,8 @@ static inline int ld_dirs_top(const struct ld_dirs *d)
 }
 /* "a/b", "" for the root; good until the next push or cut. */
 const char *ld_dirs_path(const struct ld_dirs *d);
+/* The name of a level above 0: *ret_len bytes, not terminated, good as the path is. */
+const char *ld_dirs_name(const struct ld_dirs *d, size_t level, size_t *ret_len);
 
 /* Is there a level below this one, and is that its name? */
 bool ld_dirs_is_next(const struct ld_dirs *d, size_t level, const char *name, size_t len);

@@ -63,6 +63,24 @@ int ld_settle_attr_error(struct ld_err *err, int neg_errno, int fd, const char *
 
 /* ---- going through the layer ---- */
 
+/* Descriptors of lower directories that are kept, as long as one level does not need more. */
+enum { MAX_FDS = 512 };
+
+static void close_lower(struct ld_settle *s, struct ld_settle_level *l)
+{
+    s->open_fds -= l->below.layers.n;
+    ld_subtree_done(&l->below);
+    l->lower = LD_SETTLE_UNKNOWN;
+}
+
+void ld_settle_cut(struct ld_settle *s, size_t level)
+{
+    for (size_t i = ld_dirs_depth(s->dirs); i > level; i--)
+        if (s->level[i].lower == LD_SETTLE_OPEN)
+            close_lower(s, &s->level[i]);
+    ld_dirs_cut(s->dirs, level);
+}
+
 static int read_mark(const struct ld_settle *s, int fd, char *ret_mark)
 {
     char value;
@@ -85,7 +103,9 @@ static int enter_level(struct ld_settle *s)
     struct ld_settle_level *l = &s->level[n];
     int r;
 
-    *l = (struct ld_settle_level){.is_cut = above->is_alone, .has_no_lower = above->has_no_lower};
+    *l = (struct ld_settle_level){.is_cut = above->is_alone};
+    if (above->lower == LD_SETTLE_NONE)
+        l->lower = LD_SETTLE_NONE;
     r = read_mark(s, ld_dirs_top(s->dirs), &l->mark);
     if (l->mark == LD_SETTLE_HIDDEN)
         l->is_cut = true;
@@ -104,7 +124,7 @@ int ld_settle_go(struct ld_settle *s, const char *path, size_t len, struct ld_er
         if (!ld_dirs_is_next(s->dirs, level, at, n)) {
             int r;
 
-            ld_dirs_cut(s->dirs, level);
+            ld_settle_cut(s, level);
             r = ld_dirs_push(s->dirs, at, n);
             if (r == -ENOENT || r == -ENOTDIR)
                 return 0;
@@ -116,7 +136,7 @@ int ld_settle_go(struct ld_settle *s, const char *path, size_t len, struct ld_er
         level++;
         at += n + (slash != NULL);
     }
-    ld_dirs_cut(s->dirs, level);
+    ld_settle_cut(s, level);
     return 1;
 }
 
@@ -129,11 +149,62 @@ int ld_settle_go_parent(struct ld_settle *s, const char *path, const char **ret_
     return ld_settle_go(s, path, slash ? (size_t)(slash - path) : 0, err);
 }
 
-int ld_settle_lower(struct ld_settle *s, const char *path, struct ld_found *ret, struct ld_err *err)
+static const struct ld_layers *lower_of(const struct ld_settle *s, size_t level)
 {
-    if (s->job->lower.n == 0)
+    return level == 0 ? &s->job->lower : &s->level[level].below.layers;
+}
+
+static char *name_of(const struct ld_settle *s, size_t level)
+{
+    size_t len;
+    const char *name = ld_dirs_name(s->dirs, level, &len);
+
+    return ld_strndup(name, len);
+}
+
+/* Gives up what is nearest to the root: the way goes on from the deepest. */
+static void make_room(struct ld_settle *s, size_t level)
+{
+    for (size_t i = 1; i < level && s->open_fds + lower_of(s, level)->n > MAX_FDS; i++)
+        if (s->level[i].lower == LD_SETTLE_OPEN)
+            close_lower(s, &s->level[i]);
+}
+
+/* Opens the lower directory of a level from that of the one above. */
+static int open_lower(struct ld_settle *s, size_t level, struct ld_err *err)
+{
+    struct ld_settle_level *l = &s->level[level];
+    autofree char *name = name_of(s, level);
+    int r = 0;
+
+    if (s->level[level - 1].lower == LD_SETTLE_OPEN) {
+        make_room(s, level - 1);
+        r = ld_tree_enter(lower_of(s, level - 1), name, &l->below, err);
+    }
+    if (r < 0)
+        return -1;
+    l->lower = r ? LD_SETTLE_OPEN : LD_SETTLE_NONE;
+    if (r)
+        s->open_fds += l->below.layers.n;
+    return 0;
+}
+
+int ld_settle_lower(struct ld_settle *s, size_t level, const char *name, struct ld_found *ret,
+                    struct ld_err *err)
+{
+    size_t known = level;
+    autofree char *own = NULL;
+
+    while (s->level[known].lower == LD_SETTLE_UNKNOWN)
+        known--;
+    while (known < level)
+        if (open_lower(s, ++known, err) < 0)
+            return -1;
+    if (s->level[level].lower == LD_SETTLE_NONE)
         return 0;
-    return ld_tree_lookup(&s->job->lower, path, ret, err);
+    if (!name)
+        name = own = name_of(s, level + 1);
+    return ld_tree_lookup(lower_of(s, level), name, ret, err);
 }
 
 /* ---- attributes of directories ---- */
@@ -141,14 +212,17 @@ int ld_settle_lower(struct ld_settle *s, const char *path, struct ld_found *ret,
 /* What lies below at the directory that s->dirs stands in, as this layer's marks leave it. */
 static int lower_of_top(struct ld_settle *s, struct ld_found *ret, struct ld_err *err)
 {
-    struct ld_settle_level *l = &s->level[ld_dirs_depth(s->dirs)];
+    size_t depth = ld_dirs_depth(s->dirs);
+    struct ld_settle_level *l = &s->level[depth];
     int r;
 
-    if (l->is_cut || l->has_no_lower)
+    if (l->is_cut || l->lower == LD_SETTLE_NONE)
         return 0;
-    r = ld_settle_lower(s, ld_dirs_path(s->dirs), ret, err);
-    if (r == 0 || (r > 0 && !S_ISDIR(ret->node.st.st_mode)))
-        l->has_no_lower = true;
+    if (depth == 0)
+        return ld_tree_lookup(&s->job->lower, "", ret, err);
+    r = ld_settle_lower(s, depth - 1, NULL, ret, err);
+    if (l->lower == LD_SETTLE_UNKNOWN && (r == 0 || (r > 0 && !S_ISDIR(ret->node.st.st_mode))))
+        l->lower = LD_SETTLE_NONE;
     return r;
 }
 
@@ -230,7 +304,7 @@ static int settle(struct ld_settle *s, struct ld_err *err)
 
     if (ld_settle_marks(s, err) < 0 || ld_settle_links(s, err) < 0)
         return -1;
-    ld_dirs_cut(s->dirs, 0); /* what its levels know of marks is old */
+    ld_settle_cut(s, 0); /* what its levels know of marks is old */
     if (settle_dirs(s, err) < 0 || ld_settle_plain_marks(s, err) < 0 || close_aside(s, err) < 0)
         return -1;
     r = ld_tree_usage(s->job->root_fd, ".", &usage);
@@ -243,6 +317,7 @@ static int settle(struct ld_settle *s, struct ld_err *err)
 
 static void run_done(struct ld_settle **s)
 {
+    ld_settle_cut(*s, 0);
     ld_dirs_free((*s)->dirs);
     ld_settle_result_done(&(*s)->out);
     free(*s);
@@ -256,7 +331,7 @@ int ld_settle(const struct ld_settle_job *job, struct ld_pending *pending,
     s->job = job;
     s->pending = pending;
     s->dirs = ld_dirs_new(job->root_fd);
-    s->level[0] = (struct ld_settle_level){.has_no_lower = job->lower.n == 0};
+    s->level[0].lower = job->lower.n > 0 ? LD_SETTLE_OPEN : LD_SETTLE_NONE;
     if (settle(s, err) < 0)
         return -1;
     *ret = s->out;

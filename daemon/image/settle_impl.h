@@ -9,11 +9,15 @@
  * beside it), its attributes too. */
 enum { LD_SETTLE_NO_MARK = 0, LD_SETTLE_OPAQUE = 'y', LD_SETTLE_HIDDEN = 'w' };
 
+/* The directory of the layers below at the same path, whatever this layer's marks say of it. */
+enum ld_settle_lower { LD_SETTLE_UNKNOWN, LD_SETTLE_OPEN, LD_SETTLE_NONE };
+
 struct ld_settle_level {
     char mark;
-    bool is_cut;       /* nothing below shows at this directory, attributes included */
-    bool is_alone;     /* nothing below shows in this directory */
-    bool has_no_lower; /* is known: the chain has no directory here, so nothing in it either */
+    bool is_cut;   /* nothing below shows at this directory, attributes included */
+    bool is_alone; /* nothing below shows in this directory */
+    enum ld_settle_lower lower;
+    struct ld_subtree below; /* OPEN: it; of level 0 it is the job's */
 };
 
 struct ld_settle {
@@ -21,8 +25,9 @@ struct ld_settle {
     struct ld_pending *pending;
     struct ld_settle_result out;
     struct ld_dirs *dirs;
-    struct ld_settle_level level[LD_MAX_TREE_DEPTH + 1];
-    bool has_marks; /* some directory may have a mark: look */
+    struct ld_settle_level level[LD_MAX_TREE_DEPTH + 1]; /* of dirs */
+    size_t open_fds;                                     /* of all `below` */
+    bool has_marks;                                      /* some directory may have a mark: look */
     bool is_root_opaque;
 };
 
@@ -31,8 +36,11 @@ int ld_settle_go(struct ld_settle *s, const char *path, size_t len, struct ld_er
 /* The same for the directory that holds the last component. */
 int ld_settle_go_parent(struct ld_settle *s, const char *path, const char **ret_name,
                         struct ld_err *err);
-/* What lies below at a path, whatever this layer's marks say: 1, 0, -1. */
-int ld_settle_lower(struct ld_settle *s, const char *path, struct ld_found *ret,
+/* Leaves the levels below: what is known of their directories is forgotten. */
+void ld_settle_cut(struct ld_settle *s, size_t level);
+/* What the layers below have under a name in the directory of a level, whatever this layer's marks
+ * say. name NULL: under the name of the next level. 1, 0, -1. */
+int ld_settle_lower(struct ld_settle *s, size_t level, const char *name, struct ld_found *ret,
                     struct ld_err *err);
 int ld_settle_refuse(struct ld_err *err, const char *path, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

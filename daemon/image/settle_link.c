@@ -66,7 +66,8 @@ static int fill(struct links *l, const struct ld_pending_note *note, const struc
 static int resolve(struct links *l, const struct ld_pending_note *note, struct ld_err *err)
 {
     LD_AUTO(ld_found_done) struct ld_found below = LD_FOUND_INIT;
-    int found = ld_settle_lower(l->s, note->target, &below, err);
+    const struct ld_layers *lower = &l->s->job->lower;
+    int found = lower->n > 0 ? ld_tree_lookup(lower, note->target, &below, err) : 0;
 
     if (found < 0)
         return -1;

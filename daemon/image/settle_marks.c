@@ -58,7 +58,7 @@ static int hide_root_name(struct ld_settle *s, const struct ld_node *below, stru
 {
     struct stat st;
 
-    ld_dirs_cut(s->dirs, 0);
+    ld_settle_cut(s, 0);
     if (fstatat(s->job->root_fd, below->name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
         if (errno != ENOENT)
             return ld_settle_sys(err, -errno, "look at", below->name);
@@ -92,11 +92,11 @@ static int each_root_name(struct ld_settle *s,
     return r;
 }
 
-/* Does a directory lie below at `path`, the directory that s->dirs stands in? */
-static int has_lower_dir(struct ld_settle *s, const char *path, struct ld_err *err)
+/* Does a directory lie below at the place of the one that s->dirs stands in? */
+static int has_lower_dir(struct ld_settle *s, struct ld_err *err)
 {
     LD_AUTO(ld_found_done) struct ld_found below = LD_FOUND_INIT;
-    int r = ld_settle_lower(s, path, &below, err);
+    int r = ld_settle_lower(s, ld_dirs_depth(s->dirs) - 1, NULL, &below, err);
 
     return r > 0 && !S_ISDIR(below.node.st.st_mode) ? 0 : r;
 }
@@ -111,7 +111,7 @@ static int decide_mark(struct ld_settle *s, const char *path, struct ld_err *err
     if (l->mark == LD_SETTLE_NO_MARK)
         return 0;
     if (!s->level[depth - 1].is_alone)
-        keep = has_lower_dir(s, path, err);
+        keep = has_lower_dir(s, err);
     if (keep != 0)
         return keep < 0 ? -1 : 0;
     r = ld_mark_clear_opaque(ld_dirs_top(s->dirs));
@@ -142,7 +142,7 @@ static int decide_whiteout(struct ld_settle *s, const struct ld_pending_note *no
         return ld_settle_sys(err, -errno, "look at", note->path);
     if (errno == ENAMETOOLONG || s->level[ld_dirs_depth(s->dirs)].is_alone)
         return 0;
-    r = ld_settle_lower(s, note->path, &below, err);
+    r = ld_settle_lower(s, ld_dirs_depth(s->dirs), name, &below, err);
     return r <= 0 ? r : make_whiteout(s, name, note->path, err);
 }
 
@@ -166,7 +166,7 @@ static int each_mark(struct ld_settle *s,
     struct ld_pending_note note;
     int r;
 
-    ld_dirs_cut(s->dirs, 0); /* forget what the last pass knew */
+    ld_settle_cut(s, 0); /* forget what the last pass knew */
     if (ld_pending_rewind(s->pending, err) < 0)
         return -1;
     while ((r = ld_pending_next(s->pending, &note, err)) > 0)

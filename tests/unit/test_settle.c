@@ -270,7 +270,7 @@ LD_TEST(settle, stops_when_cancelled)
                                 .aside_name = "none",
                                 .lower = ld_stack_layers(&w->stack),
                                 .cancel = &cancel};
-    struct ld_note note = {.kind = LD_NOTE_IMPLIED, .path = ""};
+    struct ld_pending_note note = {.kind = LD_NOTE_IMPLIED, .path = ""};
     struct ld_settle_result result;
     struct ld_err err = LD_ERR_INIT;
 
@@ -295,12 +295,12 @@ LD_TEST(pending, gives_back_what_was_put_in)
                                {.name = b, .value = big, .len = 200000}};
     struct ld_xattrs xattrs = {.item = item, .n = 2};
     struct ld_err err = LD_ERR_INIT;
-    struct ld_note note;
+    struct ld_pending_note note;
 
     ld_test_ok(ld_pending_new(dir, &p, &err), &err);
     for (unsigned i = 0; i < NOTES; i++) {
         autofree char *path = ld_asprintf("dir/%u/name", i / 7);
-        struct ld_note in = {.kind = i % 3 ? LD_NOTE_DIR : LD_NOTE_LINK,
+        struct ld_pending_note in = {.kind = i % 3 ? LD_NOTE_DIR : LD_NOTE_LINK,
                              .path = path,
                              .mode = i,
                              .mtime_sec = -(int64_t)i,
