@@ -21,6 +21,8 @@
 #include "daemon/base/fdio.h"
 #include "daemon/base/mem.h"
 
+enum { LINKS_MAX = 40 }; /* as the kernel */
+
 static struct ld_progress *new_progress(const struct ld_cli *cli, const struct ld_copy *copy)
 {
     return ld_progress_new(STDERR_FILENO, cli->err_is_terminal && !copy->quiet);
@@ -162,7 +164,7 @@ enum target { TARGET_MISSING, TARGET_DIRECTORY, TARGET_OTHER };
 static int look_at_container(struct ld_cli *cli, const struct ld_place *place, enum target *ret,
                              struct ld_err *err)
 {
-    struct ld_file_info info;
+    autofileinfo struct ld_file_info info = {0};
 
     if (ld_file_stat(cli, place->container, place->path, &info, err) < 0) {
         /* The path may be missing, but the container may not. */
@@ -174,9 +176,10 @@ static int look_at_container(struct ld_cli *cli, const struct ld_place *place, e
     *ret = strcmp(info.type, "directory") == 0 ? TARGET_DIRECTORY : TARGET_OTHER;
     if (strcmp(info.type, "symlink") == 0) {
         autofree char *through = ld_asprintf("%s/", place->path);
+        autofileinfo struct ld_file_info behind = {0};
 
-        if (ld_file_stat(cli, place->container, through, &info, err) == 0 &&
-            strcmp(info.type, "directory") == 0)
+        if (ld_file_stat(cli, place->container, through, &behind, err) == 0 &&
+            strcmp(behind.type, "directory") == 0)
             *ret = TARGET_DIRECTORY;
     }
     return 0;
@@ -220,7 +223,7 @@ static int copy_in(struct ld_cli *cli, const struct ld_copy *copy, struct ld_err
     autofree char *parent = parent_of(copy->to->path);
     autofree char *new_name = ld_place_name(copy->to->path);
     autofree char *inside = NULL;
-    enum target target;
+    enum target target = TARGET_MISSING;
     struct stat st;
 
     if (!path || lstat(path, &st) < 0)
@@ -341,7 +344,7 @@ static int get_file(struct ld_cli *cli, const struct ld_copy *copy, const char *
 
 /* A tree under a new name: its own top directory is made here. */
 static int get_new_directory(struct ld_cli *cli, const struct ld_copy *copy, const char *path,
-                             const struct ld_file_info *info, struct ld_err *err)
+                             const struct ld_file_info *info, bool strip, struct ld_err *err)
 {
     autoclose int dir = -EBADF;
     int r;
@@ -351,7 +354,7 @@ static int get_new_directory(struct ld_cli *cli, const struct ld_copy *copy, con
     dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (dir < 0)
         return ld_err_sys(err, -errno, "open '%s'", path);
-    if (get_tree(cli, copy, path, true, err) < 0)
+    if (get_tree(cli, copy, path, strip, err) < 0)
         return -1;
     r = apply(dir, info, copy->owners);
     return r < 0 ? ld_err_sys(err, r, "set the attributes of '%s'", path) : 0;
@@ -391,20 +394,23 @@ static int look_at_host(const char *path, enum target *ret, struct ld_err *err)
     return 0;
 }
 
-static int copy_out(struct ld_cli *cli, const struct ld_copy *copy, struct ld_err *err)
+/* content: what the directory holds, not the directory. */
+static int copy_out(struct ld_cli *cli, const struct ld_copy *copy, bool content,
+                    struct ld_err *err)
 {
-    bool content = ld_place_is_content(copy->from->path);
     autofree char *name = ld_place_name(copy->from->path);
     autofree char *inside = join(copy->to->path, name);
-    struct ld_file_info info;
-    enum target target;
+    autofileinfo struct ld_file_info info = {0};
+    bool is_root = strcmp(copy->from->path, "/") == 0; /* its tar names no directory to strip */
+    enum target target = TARGET_MISSING;
     bool is_directory;
 
     if (ld_file_stat(cli, copy->from->container, copy->from->path, &info, err) < 0 ||
         look_at_host(copy->to->path, &target, err) < 0)
         return -1;
     is_directory = strcmp(info.type, "directory") == 0;
-    content = content || strcmp(name, "/") == 0;
+    if (content && !is_directory)
+        return ld_err_set(err, LD_E_CONFLICT, "'%s' is not a directory", copy->from->path);
     if (target == TARGET_OTHER && is_directory)
         return ld_err_set(err, LD_E_CONFLICT, "a directory cannot replace '%s'", copy->to->path);
     if (target == TARGET_MISSING && ends_in_slash(copy->to->path) && !is_directory)
@@ -413,8 +419,8 @@ static int copy_out(struct ld_cli *cli, const struct ld_copy *copy, struct ld_er
         return get_file(cli, copy, target == TARGET_DIRECTORY ? inside : copy->to->path, &info,
                         err);
     if (target == TARGET_DIRECTORY)
-        return get_tree(cli, copy, copy->to->path, content && is_directory, err);
-    return is_directory ? get_new_directory(cli, copy, copy->to->path, &info, err)
+        return get_tree(cli, copy, copy->to->path, content && !is_root, err);
+    return is_directory ? get_new_directory(cli, copy, copy->to->path, &info, !is_root, err)
                         : get_special(cli, copy, copy->to->path, err);
 }
 
@@ -428,29 +434,42 @@ static int get_stdout(struct ld_cli *cli, const struct ld_copy *copy, struct ld_
     return ld_outfile_commit(sink, err);
 }
 
-/* A symlink as the source, followed: the daemon does so where a path ends in a slash. */
-static int follow_source(struct ld_cli *cli, const struct ld_copy *copy, struct ld_place *ret,
-                         struct ld_err *err)
+/* The path without "/." at its end; a slash stays there, so that a symlink to the directory is
+ * followed. */
+static char *directory_of_content(const char *path)
 {
-    struct ld_file_info info;
+    size_t len = strlen(path);
 
-    *ret = (struct ld_place){.container = ld_strdup(copy->from->container),
-                             .path = ld_strdup(copy->from->path)};
-    if (!copy->follow)
-        return 0;
-    if (ld_file_stat(cli, copy->from->container, copy->from->path, &info, err) < 0)
-        return -1;
-    if (strcmp(info.type, "symlink") == 0) {
-        ld_free_p(&ret->path);
-        ret->path = ld_asprintf("%s/", copy->from->path);
+    while (len > 1 && (path[len - 1] == '/' || (path[len - 1] == '.' && path[len - 2] == '/')))
+        len--;
+    return ld_asprintf("%.*s%s", (int)len, path, path[len - 1] == '/' ? "" : "/");
+}
+
+/* A symlink named as the source, followed; the daemon keeps all of it inside the root. */
+static int follow_links(struct ld_cli *cli, const char *container, char **path, struct ld_err *err)
+{
+    for (unsigned i = 0; i < LINKS_MAX; i++) {
+        autofileinfo struct ld_file_info info = {0};
+        autofree char *parent = NULL;
+        char *next;
+
+        if (ld_file_stat(cli, container, *path, &info, err) < 0)
+            return -1;
+        if (!info.target)
+            return 0;
+        parent = parent_of(*path);
+        next = info.target[0] == '/' ? ld_strdup(info.target) : join(parent, info.target);
+        free(*path);
+        *path = next;
     }
-    return 0;
+    return ld_err_set(err, LD_E_INVALID, "'%s' is one of too many symlinks", *path);
 }
 
 int ld_copy_run(struct ld_cli *cli, const struct ld_copy *copy, struct ld_err *err)
 {
-    struct ld_copy inner = *copy;
+    bool content = ld_place_is_content(copy->from->path);
     autoplace struct ld_place from = {0};
+    struct ld_copy inner = *copy;
 
     if (!copy->from->container == !copy->to->container) {
         (void)ld_err_set(err, LD_E_INVALID, "one of the two has to be in a container");
@@ -459,9 +478,11 @@ int ld_copy_run(struct ld_cli *cli, const struct ld_copy *copy, struct ld_err *e
     if (copy->to->container)
         return strcmp(copy->from->path, "-") == 0 ? put_stdin(cli, copy, err)
                                                   : copy_in(cli, copy, err);
-    if (follow_source(cli, copy, &from, err) < 0)
+    from.container = ld_strdup(copy->from->container);
+    from.path = content ? directory_of_content(copy->from->path) : ld_strdup(copy->from->path);
+    if (copy->follow && follow_links(cli, from.container, &from.path, err) < 0)
         return -1;
     inner.from = &from;
     return strcmp(copy->to->path, "-") == 0 ? get_stdout(cli, &inner, err)
-                                            : copy_out(cli, &inner, err);
+                                            : copy_out(cli, &inner, content, err);
 }

@@ -38,7 +38,11 @@ struct ld_file_info {
     uint64_t size;
     int64_t mtime_sec;
     uint32_t mtime_nsec;
+    char *target; /* of a symlink, else NULL */
 };
+void ld_file_info_done(struct ld_file_info *info);
+#define autofileinfo LD_AUTO(ld_file_info_done)
+
 /* HEAD …/files: a missing file is LD_E_NOT_FOUND, naming it. */
 int ld_file_stat(struct ld_cli *cli, const char *container, const char *path,
                  struct ld_file_info *ret, struct ld_err *err) ld_must_check;

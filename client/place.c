@@ -66,6 +66,22 @@ int ld_file_url(const char *container, const char *path, struct ld_buf *url, str
     return 0;
 }
 
+void ld_file_info_done(struct ld_file_info *info)
+{
+    ld_free_p(&info->target);
+}
+
+/* A symlink's target: bytes where they are not UTF-8. */
+static char *target_of(const cJSON *doc)
+{
+    autobuf struct ld_buf bytes = LD_BUF_INIT(1 << 16);
+
+    if (ld_json_has(doc, "target_b64") &&
+        ld_text_decode_base64(ld_json_str(doc, "target_b64"), &bytes) == 0)
+        return ld_buf_take(&bytes);
+    return ld_json_has(doc, "target") ? ld_strdup(ld_json_str(doc, "target")) : NULL;
+}
+
 static int parse_stat(const char *header, struct ld_file_info *ret)
 {
     autobuf struct ld_buf text = LD_BUF_INIT(256 << 10);
@@ -84,6 +100,7 @@ static int parse_stat(const char *header, struct ld_file_info *ret)
         .gid = (uint32_t)ld_json_u64(doc, "gid"),
         .size = ld_json_u64(doc, "size"),
         .mtime_sec = ld_json_time(doc, "mtime"),
+        .target = target_of(doc),
     };
     (void)snprintf(ret->type, sizeof(ret->type), "%s",
                    ld_json_str(doc, "type")); /* ours are short */

@@ -220,6 +220,7 @@ int ld_tar_unpack(const char *dir, bool strip, bool owners, struct ld_tarpipe *r
         "--extract",
         "--file=-",
         "--preserve-permissions",
+        "--no-overwrite-dir",
         "--numeric-owner",
         "--xattrs",
         "--xattrs-include=user.*",

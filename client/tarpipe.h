@@ -28,7 +28,8 @@ struct ld_tar_source {
 int ld_tar_pack(const struct ld_tar_source *source, struct ld_tarpipe *ret,
                 struct ld_err *err) ld_must_check;
 
-/* Into the directory; `strip` takes the first component off all names. */
+/* Into the directory; `strip` takes the first component off all names. Directories that are there
+ * keep their attributes. */
 int ld_tar_unpack(const char *dir, bool strip, bool owners, struct ld_tarpipe *ret,
                   struct ld_err *err) ld_must_check;
 
