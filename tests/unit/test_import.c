@@ -66,7 +66,7 @@ struct run {
     const char *path, *ref, *format;
     void (*on_progress)(struct run *run, const char *phase); /* on a worker */
     struct ld_import_result result;
-    bool is_done, seen_plan;
+    bool is_done, seen_plan, seen_unpack;
     struct run *other;
 };
 
@@ -78,6 +78,8 @@ static void progress(void *arg, const char *phase, const char *id, uint64_t curr
     (void)total;
     if (strcmp(phase, "plan") == 0 && current)
         __atomic_store_n(&run->seen_plan, true, __ATOMIC_RELEASE);
+    if (strcmp(phase, "unpack") == 0)
+        __atomic_store_n(&run->seen_unpack, true, __ATOMIC_RELEASE);
     if (run->on_progress)
         run->on_progress(run, phase);
 }
@@ -358,6 +360,11 @@ static bool other_has_planned(void *arg)
     return __atomic_load_n(&((struct run *)arg)->other->seen_plan, __ATOMIC_ACQUIRE);
 }
 
+static bool has_claimed(void *arg)
+{
+    return __atomic_load_n(&((struct run *)arg)->seen_unpack, __ATOMIC_ACQUIRE);
+}
+
 /* The first import has claimed the layers; it goes on when the second one wants them, and gives up.
  */
 static void give_up(struct run *run, const char *phase)
@@ -378,6 +385,7 @@ LD_TEST(import, takes_over_what_another_one_gave_up)
     world_open(&w, "data");
     first.other = &second;
     start(&first);
+    cr_assert(ld_test_run_until(w.jobs.loop, has_claimed, &first));
     start(&second);
     finish(&first);
     finish(&second);
