@@ -10,7 +10,14 @@
     "seq, id, kind, state, object_kind, object_id, uid, request_id, result, error, created_ns,"    \
     " finished_ns"
 
-enum { MAX_JOBS = 10000, MAX_JOB_DAYS = 7, MAX_KEYS = 10000, MAX_KEY_HOURS = 24 };
+enum {
+    PREFIX_MIN = 4,
+    ID_LEN = 64,
+    MAX_JOBS = 10000,
+    MAX_JOB_DAYS = 7,
+    MAX_KEYS = 10000,
+    MAX_KEY_HOURS = 24
+};
 
 static const int64_t hour_ns = INT64_C(3600000000000);
 
@@ -124,6 +131,57 @@ int ld_store_job_get(struct ld_store *store, const char *id, struct ld_job_recor
         return rc < 0 ? -1 : ld_err_missing(err, "job", id);
     read_job(stmt, ret);
     return 0;
+}
+
+/* 1: exactly one id begins so; 0: none; -1: error, also when several do. */
+static int get_by_prefix(struct ld_db *db, const char *prefix, struct ld_job_record *ret,
+                         struct ld_err *err)
+{
+    autofree char *to = ld_asprintf("%sg", prefix); /* behind every hex digit */
+    autosql stmt = ld_sql(
+        db, "SELECT " COLUMNS " FROM jobs WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT 9", err);
+    struct ld_job_record found LD_AUTO(ld_job_record_done) = {.id = NULL};
+    autosql ids = NULL;
+    int rc;
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, prefix);
+    ld_bind(stmt, 2, to);
+    rc = ld_sql_next(stmt, err);
+    if (rc <= 0)
+        return rc;
+    read_job(stmt, &found);
+    rc = ld_sql_next(stmt, err);
+    if (rc < 0)
+        return -1;
+    if (rc == 0) {
+        *ret = found;
+        found = (struct ld_job_record){.id = NULL};
+        return 1;
+    }
+    ids = ld_sql(db, "SELECT id FROM jobs WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT 9", err);
+    if (!ids)
+        return -1;
+    ld_bind(ids, 1, prefix);
+    ld_bind(ids, 2, to);
+    return ld_candidates_error(ids, "job", prefix, err);
+}
+
+int ld_store_job_find(struct ld_store *store, const char *text, struct ld_job_record *ret,
+                      struct ld_err *err)
+{
+    size_t n = strspn(text, "0123456789abcdef");
+    autoread read = {0};
+    int rc = 0;
+
+    if (ld_read_begin(store, LD_READ_POINT, &read, err) < 0)
+        return -1;
+    if (n >= PREFIX_MIN && n <= ID_LEN && text[n] == '\0')
+        rc = get_by_prefix(read.db, text, ret, err);
+    if (rc == 0)
+        return ld_err_missing(err, "job", text);
+    return rc < 0 ? -1 : 0;
 }
 
 int ld_store_job_list(struct ld_store *store, const struct ld_job_query *query,

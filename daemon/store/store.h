@@ -391,6 +391,9 @@ int ld_store_job_finish(struct ld_store *store, const struct ld_write *w,
                         const struct ld_job_record *job, struct ld_err *err);
 int ld_store_job_get(struct ld_store *store, const char *id, struct ld_job_record *ret,
                      struct ld_err *err);
+/* By whole id or unique prefix; not_found, conflict. */
+int ld_store_job_find(struct ld_store *store, const char *text, struct ld_job_record *ret,
+                      struct ld_err *err);
 struct ld_job_query {
     uint64_t after;
     size_t limit;
