@@ -150,10 +150,11 @@ void ld_verb_progress(struct ld_verb *verb, const char *phase, const char *id, u
     pthread_mutex_lock(&verb->lock);
     if (is_due_locked(verb, phase, current, total)) {
         body = cJSON_CreateObject();
-        cJSON_AddStringToObject(body, "id", id ? id : "");
+        cJSON_AddItemToObject(body, "id", id ? cJSON_CreateString(id) : cJSON_CreateNull());
         cJSON_AddStringToObject(body, "phase", phase);
         cJSON_AddNumberToObject(body, "current", (double)current);
-        cJSON_AddNumberToObject(body, "total", (double)total);
+        cJSON_AddItemToObject(body, "total",
+                              total ? cJSON_CreateNumber((double)total) : cJSON_CreateNull());
         line = json_line(wrap("progress", body));
         /* Without room the client is slow, or sends its body still: the next line will do. */
         (void)ld_ring_offer(ld_stream_ring(verb->stream), line, strlen(line));

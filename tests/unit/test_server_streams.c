@@ -430,8 +430,8 @@ TOY_TEST(show_the_progress_of_a_verb)
     cr_expect_eq(reply->status, 200);
     cr_expect_str_eq(ld_client_header(client, "Content-Type"), "application/x-ndjson");
     cr_expect_str_eq(reply->body,
-                     "{\"progress\":{\"id\":\"\",\"phase\":\"count\",\"current\":1,\"total\":3}}\n"
-                     "{\"progress\":{\"id\":\"\",\"phase\":\"end\",\"current\":3,\"total\":3}}\n"
+                     "{\"progress\":{\"id\":null,\"phase\":\"count\",\"current\":1,\"total\":3}}\n"
+                     "{\"progress\":{\"id\":null,\"phase\":\"end\",\"current\":3,\"total\":3}}\n"
                      "{\"result\":{\"bytes\":0}}\n");
 }
 
