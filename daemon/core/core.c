@@ -70,6 +70,7 @@ static int open_all(struct ld_core *core, struct ld_err *err)
                                        .stage_fd = core->root.stage_fd,
                                        .instance = ld_store_instance(core->store)};
     core->pins = ld_pins_new();
+    core->jobs = ld_jobs_new();
     core->mounts = ld_mounts_new(&core->root, &core->env, core->lanes);
     core->reaper = ld_reaper_new(core);
     core->inflight = ld_inflight_new(config->import.decoder_memory);
@@ -102,6 +103,7 @@ struct ld_core *ld_core_open(const struct ld_config *config, struct ld_loop *loo
 
 void ld_core_stop(struct ld_core *core)
 {
+    ld_jobs_stop(core->jobs);
     ld_reaper_stop(core->reaper);
 }
 
@@ -112,6 +114,7 @@ void ld_core_close(struct ld_core *core)
     ld_reaper_free(core->reaper);
     ld_inflight_free(core->inflight);
     ld_mounts_free(core->mounts);
+    ld_jobs_free(core->jobs);
     ld_store_close(core->store);
     ld_pins_free(core->pins);
     ld_root_done(&core->root);

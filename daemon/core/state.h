@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "daemon/core/core.h"
+#include "daemon/core/jobs.h"
 #include "daemon/core/mounts.h"
 #include "daemon/core/pins.h"
 #include "daemon/core/root.h"
@@ -44,6 +45,7 @@ struct ld_core {
     struct ld_pins *pins;
     struct ld_reaper *reaper;
     struct ld_inflight *inflight;
+    struct ld_jobs *jobs;
     int64_t started_ns;
     /* The database is older than the tree (restored from a backup): nothing is touched, creates and
      * imports are refused with this text. NULL: all is well. */
