@@ -498,6 +498,18 @@ void ld_exchange_pour_on(struct ld_request *req)
     maybe_free(req);
 }
 
+void ld_exchange_abort_upload(struct ld_request *req)
+{
+    struct ld_err err = LD_ERR_INIT;
+
+    if (!req->upload)
+        return;
+    (void)ld_err_set(&err, LD_E_CANCELED, "cancelled");
+    ld_ring_abort(req->upload, &err);
+    /* What is in hand goes nowhere any more. */
+    ld_exchange_pour_on(req);
+}
+
 static enum MHD_Result take_upload(struct ld_request *req, const char *data, size_t *size)
 {
     size_t done = req->overflow.len > 0 ? 0 : pour(req, data, *size);

@@ -143,6 +143,7 @@ void ld_exchange_on_hangup(void *arg, unsigned events); /* of a struct ld_conn *
 void ld_exchange_after_run(
     struct ld_listener *listener);                /* of MHD_run: suspends who asked for it */
 void ld_exchange_pour_on(struct ld_request *req); /* the upload's ring has room again */
+void ld_exchange_abort_upload(struct ld_request *req);
 /* For content readers: libmicrohttpd leaves the connection alone until ld_exchange_resume, which
  * may come once too often. */
 void ld_exchange_suspend(struct ld_request *req);
@@ -172,10 +173,10 @@ void ld_stream_abandon(struct ld_stream *stream);
 void ld_feed_client_gone(struct ld_feed *feed);
 void ld_feed_cut(struct ld_feed *feed); /* at a drain */
 
-/* For verb.c: a stream without a producer. op (NULL: none) is cancelled when the client vanishes
- * before its body is through. */
+/* For verb.c: a stream that op, which is submitted next, writes by ld_stream_ring. is_tied: op is
+ * cancelled when the client vanishes before its body is through. */
 struct ld_stream *ld_stream_attach(struct ld_request *req, const char *content_type,
-                                   struct ld_op *op);
+                                   struct ld_op *op, bool is_tied);
 /* Ends it, on the loop, once op is done: `last` (taken) is sent last. Drops the reference. */
 void ld_stream_finish(struct ld_stream *stream, char *last);
 /* Likewise, when nothing has been sent yet: gives the request back for a plain reply, and drops the

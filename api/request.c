@@ -196,8 +196,18 @@ struct ld_ring *ld_request_upload(struct ld_request *req)
 
 /* ---- work ---- */
 
+/* Its worker may wait for bytes of the client. The request is there until op's done() replies. */
+static void on_cancel(struct ld_op *op)
+{
+    ld_exchange_abort_upload(op->tag);
+}
+
 void ld_request_submit(struct ld_request *req, struct ld_op *op)
 {
+    if (req->app_holds && !op->on_cancel) {
+        op->on_cancel = on_cancel;
+        op->tag = req;
+    }
     ld_ops_submit(req->server->options.ops, op);
 }
 
@@ -216,8 +226,7 @@ void ld_request_submit_tied(struct ld_request *req, struct ld_op *op)
     req->tied = op;
     req->tied_done = op->done;
     op->done = tied_done;
-    op->tag = req;
-    ld_ops_submit(req->server->options.ops, op);
+    ld_request_submit(req, op);
     if (!req->conn) /* it vanished while an earlier stage ran */
         ld_ops_cancel(req->server->options.ops, op);
 }

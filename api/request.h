@@ -112,8 +112,9 @@ struct ld_ring *ld_request_upload(struct ld_request *req);
 
 /* ---- work ---- */
 
-/* Submits an operation whose done() replies (and frees). op is not tied to the client: a state
- * change whose request is complete goes on when the client vanishes. */
+/* Submits an operation whose done() replies (and frees), or submits the next one. op is not tied to
+ * the client: a state change whose request is complete goes on when the client vanishes. When op is
+ * cancelled while its worker waits for the upload, the upload is aborted. */
 void ld_request_submit(struct ld_request *req, struct ld_op *op);
 /* The same, but op is cancelled when the client vanishes: for reads and for whatever its body
  * paces. At most one per request. */

@@ -31,7 +31,8 @@ struct ld_stream {
     struct ld_server *server;
     struct ld_request *req; /* NULL once it has let go */
     struct ld_ring *ring;
-    struct ld_op *work; /* cancelled when the client vanishes; NULL: nothing to cancel (any more) */
+    struct ld_op *work; /* who writes it; NULL once that is done */
+    bool is_tied;       /* work is cancelled when the client vanishes */
     struct ld_op op;    /* the producer's */
     struct ld_producer producer;
     bool is_producer, has_begun;
@@ -119,24 +120,18 @@ void ld_stream_client_gone(struct ld_stream *stream)
 {
     struct ld_request *req = stream->req;
 
-    if (stream->work && !req->upload_is_whole)
+    if (stream->work && stream->is_tied && !req->upload_is_whole)
         ld_ops_cancel(stream->server->options.ops, stream->work);
     if (!stream->has_begun)
         ld_exchange_drop(req);
     detach(stream);
 }
 
+/* What a producer has written already is still sent when it is done. */
 void ld_stream_abandon(struct ld_stream *stream)
 {
-    struct ld_err err = LD_ERR_INIT;
-
-    if (!stream->is_producer)
-        return;
-    if (stream->work)
+    if (stream->is_producer && stream->work)
         ld_ops_cancel(stream->server->options.ops, stream->work);
-    (void)ld_err_set(&err, LD_E_UNAVAILABLE, "layerd is shutting down");
-    ld_ring_abort(stream->ring, &err);
-    on_wake(stream);
 }
 
 /* ---- libmicrohttpd asks for bytes ---- */
@@ -235,6 +230,16 @@ static int run_producer(struct ld_op *op, struct ld_err *err)
     return r;
 }
 
+/* It may wait for room in the ring. */
+static void producer_canceled(struct ld_op *op)
+{
+    struct ld_stream *stream = op->arg;
+    struct ld_err err = LD_ERR_INIT;
+
+    (void)ld_err_set(&err, LD_E_CANCELED, "cancelled");
+    ld_ring_abort(stream->ring, &err);
+}
+
 static void producer_done(struct ld_op *op)
 {
     struct ld_stream *stream = op->arg;
@@ -245,7 +250,8 @@ static void producer_done(struct ld_op *op)
     ld_ring_leave_worker(stream->ring);
     if (stream->producer.free)
         stream->producer.free(stream->producer.arg);
-    try_begin(stream);
+    if (stream->req)
+        on_wake(stream); /* an abort by the loop wakes nobody */
     unref(stream);
 }
 
@@ -284,7 +290,9 @@ void ld_reply_stream(struct ld_request *req, const struct ld_producer *producer)
     server->stats.downloads++;
     stream->producer = *producer;
     stream->work = &stream->op;
+    stream->is_tied = true;
     ld_op_init(&stream->op, LD_LANE_STREAM, run_producer, producer_done, stream);
+    stream->op.on_cancel = producer_canceled;
     ld_ops_submit(server->options.ops, &stream->op);
     try_begin(stream); /* arms the wake */
 }
@@ -336,12 +344,24 @@ void ld_stream_length(struct ld_stream *stream, uint64_t length)
 
 /* ---- streams of verbs ---- */
 
+/* It may wait for bytes of its client. */
+static void verb_canceled(struct ld_op *op)
+{
+    struct ld_stream *stream = op->tag;
+
+    if (stream->req)
+        ld_exchange_abort_upload(stream->req);
+}
+
 struct ld_stream *ld_stream_attach(struct ld_request *req, const char *content_type,
-                                   struct ld_op *op)
+                                   struct ld_op *op, bool is_tied)
 {
     struct ld_stream *stream = stream_new(req, VERB_RING, content_type);
 
     stream->work = op;
+    stream->is_tied = is_tied;
+    op->on_cancel = verb_canceled;
+    op->tag = stream;
     try_begin(stream); /* arms the wake, where the body is through already */
     return stream;
 }

@@ -87,7 +87,7 @@ static void start_async(struct ld_request *req, struct ld_verb *verb)
     struct cJSON *json = cJSON_CreateObject();
 
     cJSON_AddStringToObject(json, "job", verb->job_id);
-    ld_request_submit(req, &verb->op);
+    ld_ops_submit(req->server->options.ops, &verb->op); /* nothing of the request is needed */
     ld_reply_header(req, "Location", "/v1/jobs/%s", verb->job_id);
     ld_reply_header(req, "Preference-Applied", "respond-async");
     ld_reply_json(req, 202, json);
@@ -106,8 +106,8 @@ void ld_reply_verb(struct ld_request *req, struct ld_verb *verb)
     if (verb->job_id && !req->upload && ld_request_prefers_async(req)) {
         start_async(req, verb);
     } else if (ld_request_accepts(req, ndjson)) {
-        verb->stream = ld_stream_attach(req, ndjson, verb->tied ? &verb->op : NULL);
-        ld_request_submit(req, &verb->op);
+        verb->stream = ld_stream_attach(req, ndjson, &verb->op, verb->tied);
+        ld_ops_submit(req->server->options.ops, &verb->op);
     } else {
         verb->req = req;
         if (verb->tied)

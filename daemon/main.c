@@ -47,7 +47,8 @@ struct daemon {
     struct ld_timer *watchdog, *impatient;
     int listen_fd, read_fd;
     char *own_socket, *own_read_socket; /* to be removed at the end */
-    bool is_stopping, is_server_drained, are_ops_draining, are_ops_drained, are_lanes_draining;
+    bool is_stopping, is_out_of_patience, is_server_drained, are_ops_draining, are_ops_drained,
+        are_lanes_draining;
 };
 
 static int fail(const struct ld_err *err)
@@ -161,7 +162,9 @@ static void on_lanes_drained(void *arg)
 
 static void drain_lanes_if_ready(struct daemon *d)
 {
-    if (!d->is_server_drained || !d->are_ops_drained || d->are_lanes_draining)
+    bool is_server_ready = d->is_server_drained || d->is_out_of_patience;
+
+    if (!is_server_ready || !d->are_ops_drained || d->are_lanes_draining)
         return;
     d->are_lanes_draining = true;
     ld_lanes_drain(d->lanes, on_lanes_drained, d);
@@ -191,13 +194,16 @@ static void on_server_drained(void *arg)
     drain_lanes_if_ready(d);
 }
 
-/* Requests in work are waited for; what has not ended by now is told to end. */
+/* Requests in work are waited for; what has not ended by now is told to end, and a client that does
+ * not take its answer is cut off by ld_server_free. */
 static void lose_patience(void *arg)
 {
     struct daemon *d = arg;
 
     ld_warn("requests are still in work: cancelling them");
+    d->is_out_of_patience = true;
     drain_ops(d);
+    drain_lanes_if_ready(d);
 }
 
 static void stop(struct daemon *d)

@@ -27,7 +27,8 @@ void ld_loop_stop(struct ld_loop *loop);
  * state. */
 void ld_assert_loop(void);
 bool ld_is_loop_thread(void);
-/* Is it inside ld_loop_run? Before and after that the loop thread may block: nobody waits for it. */
+/* Is it inside ld_loop_run? Before and after that the loop thread may block: nobody waits for it.
+ */
 bool ld_is_loop_running(void);
 
 /* Any thread: fn(arg) is called on the loop, exactly once, in the order of posting (FIFO over all

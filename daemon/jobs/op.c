@@ -414,7 +414,8 @@ void ld_ops_cancel(struct ld_ops *ops, struct ld_op *op)
     ld_assert_loop();
     ld_flag_set(&op->cancel);
     if (op->state == OP_GRANTED) {
-        (void)ld_lanes_cancel(ops->lanes, &op->job); /* false: it runs, or is about to be done */
+        if (!ld_lanes_cancel(ops->lanes, &op->job) && op->on_cancel)
+            op->on_cancel(op); /* it runs, or is about to be done */
     } else if (op->state == OP_WAITING) {
         (void)ld_err_set(&op->err, LD_E_CANCELED, "cancelled before it began");
         refuse(ops, op);

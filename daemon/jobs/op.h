@@ -45,7 +45,10 @@ struct ld_op {
     struct ld_ops *ops;
     struct ld_op *next, *prev;
     struct ld_op_call *call;
-    void *tag; /* of whoever submits it for the owner */
+    /* For whoever submits it on the owner's behalf: on_cancel is called on the loop when it is
+     * cancelled while it runs, to wake it from a wait that does not poll the flag (a ring). */
+    void (*on_cancel)(struct ld_op *op);
+    void *tag;
     struct ld_job job;
     unsigned char state;
 };

@@ -11,6 +11,7 @@ struct ld_test_jobs {
     struct ld_loop *loop;
     struct ld_lanes *lanes;
     struct ld_ops *ops;
+    bool are_ops_drained; /* set by a test that has done it: ld_test_jobs_end goes on from there */
 };
 
 /* limits as for ld_lanes_new. Aborts when it cannot be made. */

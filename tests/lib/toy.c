@@ -478,6 +478,26 @@ void ld_toy_end(struct ld_toy *toy)
     pthread_join(toy->thread, NULL);
 }
 
+static void do_nothing(void *arg)
+{
+    (void)arg;
+}
+
+static void drain_impatiently(void *arg)
+{
+    struct ld_toy *toy = arg;
+
+    ld_server_drain(toy->server, true, do_nothing, NULL);
+    toy->jobs.are_ops_drained = true; /* by the time the loop has stopped */
+    ld_ops_drain(toy->jobs.ops, true, stop_loop, toy);
+}
+
+void ld_toy_end_impatiently(struct ld_toy *toy)
+{
+    ld_loop_post(toy->jobs.loop, drain_impatiently, toy);
+    pthread_join(toy->thread, NULL);
+}
+
 static void give_stats(void *arg)
 {
     struct ld_toy *toy = arg;

@@ -45,6 +45,8 @@ void ld_toy_start(struct ld_toy *toy, unsigned idle_timeout_s);
 void ld_toy_end(struct ld_toy *toy);
 /* Begins that drain without waiting. */
 void ld_toy_begin_end(struct ld_toy *toy);
+/* The same, but waits for operations only, not for clients. */
+void ld_toy_end_impatiently(struct ld_toy *toy);
 
 void ld_toy_open(struct ld_toy *toy);
 struct ld_server_stats ld_toy_stats(struct ld_toy *toy);

@@ -501,3 +501,24 @@ LD_TEST(server_streams, drain_ends_feeds_and_streams_and_waits_for_work)
     close(work);
     cr_expect_leq(ld_test_count_fds(), fds + 2, "libuv keeps a pair of its own");
 }
+
+LD_TEST(server_streams, clients_that_do_not_read_are_cut_off_at_the_end)
+{
+    int download, feed, idle, head, upload_fd;
+
+    ld_toy_start(&toy, 0);
+    feed = begin("GET /v1/feed HTTP/1.1\r\nHost: x\r\n\r\n");
+    download = begin("GET /v1/download?bytes=9000000000 HTTP/1.1\r\nHost: x\r\n\r\n");
+    upload_fd = begin("PUT /v1/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nbody");
+    idle = ld_raw_connect(toy.path);
+    head = begin("GET /v1/hel");
+    ld_toy_await(&toy, &toy.started, 3);
+    ld_toy_end_impatiently(&toy); /* asserts that no request and no connection is left */
+    cr_expect_eq(toy.feeds_ended, 1);
+    cr_expect_eq(toy.cancelled, 2);
+    close(feed);
+    close(download);
+    close(upload_fd);
+    close(idle);
+    close(head);
+}
