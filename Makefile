@@ -2,6 +2,7 @@
 #
 # V=1                                                   shows whole commands
 # VARIANT=release (default) | asan | tsan | coverage   each builds into its own folder below build/
+# ONLY=PATTERN                                          `make check` runs only the programs that match
 # PREFIX, DESTDIR                                       for `make install`
 
 VARIANT ?= release
@@ -64,6 +65,7 @@ APITESTS := $(patsubst tests/api/%.c,$(OUT)/api-tests/%,$(api.src))
 PROGS := $(patsubst tests/tools/%.c,$(OUT)/tools/%,$(prog.src))
 
 .PHONY: all
+## all: layerd and layerctl (the default)
 all: $(OUT)/layerd $(OUT)/layerctl
 
 $(OUT)/liblayerd.a: $(call obj,$(src.daemon))
@@ -109,12 +111,139 @@ FORCE:
 .SECONDARY:
 -include $(shell find $(OUT)/obj -name '*.d' 2>/dev/null)
 
-.PHONY: units api-tests tools
+
+.PHONY: units api-tests tools headers
+## units, api-tests, tools: the test programs
 units: $(UNITS)
 api-tests: $(APITESTS)
 tools: $(PROGS)
 
-.PHONY: check-api
+# A header includes what it needs: each one is compiled alone.
+headers := $(wildcard daemon/*/*.h drivers/*.h api/*.h client/*.h tests/lib/*.h)
+## headers: compiles each header alone
+headers: $(headers:%=$(OUT)/headers/%.ok)
+$(OUT)/headers/%.ok: % $(OUT)/flags
+	@mkdir -p $(@D)
+	@echo '#include "$<"' | $(CC) $(CFLAGS_ALL) -MT $@ -MF $(@:.ok=.d) -fsyntax-only -x c - && touch $@
+-include $(shell find $(OUT)/headers -name '*.d' 2>/dev/null)
+
+# ---- what has to be installed (Debian's packages) ----
+
+deps.build := gcc libc6-dev make pkg-config libuv1-dev libmicrohttpd-dev libcjson-dev libsqlite3-dev libssl-dev \
+              libzstd-dev liblzma-dev libbz2-dev libinih-dev libsystemd-dev libcurl4-openssl-dev uthash-dev \
+              $(if $(filter amd64 arm64,$(shell dpkg --print-architecture 2>/dev/null)),libisal-dev,zlib1g-dev)
+deps.demo  := mmdebstrap skopeo umoci ca-certificates
+deps.test  := $(deps.demo) libcriterion-dev libarchive-dev libyaml-dev python3-yaml acl attr libcap2-bin zstd xz-utils \
+              bzip2 e2fsprogs xfsprogs btrfs-progs systemd systemd-container curl
+deps.lint  := clang-format clang-tidy cppcheck shellcheck mandoc
+
+# What is missing is installed; root is needed only then.
+define install-missing
+@missing=$$(for p in $(1); do dpkg-query -W -f '$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || echo $$p; done); \
+[ -z "$$missing" ] || { \
+    echo "  APT   " $$missing; \
+    [ "$$(id -u)" = 0 ] || { echo "These packages are missing; run 'sudo make $@'." >&2; exit 1; }; \
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing \
+        </dev/null >/dev/null; }
+endef
+.PHONY: deps deps-build deps-test deps-demo deps-lint
+## deps: installs the packages missing for building, testing and the demo
+deps: deps-build deps-test
+deps-build deps-test deps-demo deps-lint: deps-%:
+	$(call install-missing,$(deps.$*))
+# One apt at a time, also with -j.
+deps-test deps-demo: deps-build
+deps-lint: deps-test
+
+# Once packages are there, everything above has to be asked for anew: a make of its own does the work.
+again = +@$(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$$(nproc))
+
+# ---- checks ----
+
+.PHONY: check check-api check-san check-tsan check-static build-all
+build-all: all units api-tests tools
+scripts := $(wildcard .ci/* tests/*.sh tests/e2e/*.sh tests/bench/*.sh client/completion/*)
+check-static: headers
+	@tests/lint-includes $(sources)
+	@tests/lint-openapi.py
+	@for s in $(scripts); do bash -n $$s || exit 1; done
+## check: builds everything and runs every test (root); ONLY=PATTERN for some
+check: deps-build deps-test
+	$(again) build-all check-static
+	@tests/run.sh $(OUT) '$(ONLY)'
+## check-san: the same with the address and undefined-behaviour sanitizers
+check-san:
+	+@$(MAKE) --no-print-directory VARIANT=asan check
+## check-tsan: stress programs of jobs and store with the thread sanitizer
+check-tsan: deps-build deps-test
+	$(again) VARIANT=tsan build/tsan/tools/jobs-stress build/tsan/tools/store-stress
+	build/tsan/tools/jobs-stress 20
+	@mkdir -p build/tsan/store && rm -rf build/tsan/store/*
+	build/tsan/tools/store-stress build/tsan/store 10
+## check-api: the API tests alone, and what of the API they leave out
 check-api: $(OUT)/layerd api-tests
 	tests/lint-openapi.py
 	tests/run-api $(OUT)
+
+.PHONY: demo bench
+## demo: shows layerd at work on real images, then cleans up (root)
+demo: deps-build deps-demo
+	$(again) all
+	@tests/demo.sh $(OUT)
+## bench: rates of import, create, mount, unmount and remove (root)
+bench: deps-build deps-demo
+	$(again) all
+	@for b in tests/bench/*.sh; do $$b $(OUT) || exit 1; done
+
+# ---- how the code reads ----
+
+sources := $(wildcard daemon/*.c daemon/*/*.[ch] drivers/*.[ch] api/*.[ch] client/*.[ch] tests/*/*.[ch])
+.PHONY: lint lint-all lint-format lint-text lint-scripts lint-cppcheck lint-tidy format
+## lint: format, sizes, banned functions, shellcheck, cppcheck, clang-tidy
+lint: deps-build deps-test deps-lint
+	$(again) lint-all
+lint-all: check-static lint-format lint-text lint-scripts lint-cppcheck lint-tidy
+lint-format:
+	@clang-format --dry-run -Werror $(sources)
+lint-text:
+	@tests/lint-text $(sources)
+lint-scripts:
+	@shellcheck -x $(scripts)
+	@mandoc -T lint -W warning docs/man/*
+lint-cppcheck:
+	@cppcheck --quiet -j $$(nproc) --std=c11 --language=c --enable=warning,portability --inline-suppr --error-exitcode=1 \
+	    --suppressions-list=tests/cppcheck.txt -D_GNU_SOURCE -I. $(filter %.c,$(sources))
+lint-tidy: $(patsubst %.c,$(OUT)/tidy/%.ok,$(filter %.c,$(sources)))
+$(OUT)/tidy/%.ok: %.c .clang-tidy $(OUT)/obj/%.o
+	@mkdir -p $(@D)
+	$(call run,TIDY,clang-tidy --quiet $< -- $(tidy-flags) 2>/dev/null && touch $@)
+tidy-flags = $(filter-out -fcf-protection=full -Wduplicated-cond -Wlogical-op -Wjump-misses-init -MMD -MP -Werror,$(CFLAGS_ALL)) \
+             -DLD_SOURCE_ROOT='""' -DLD_BUILD_ROOT='""'
+## format: formats all sources
+format:
+	clang-format -i $(sources)
+
+# ---- installing ----
+
+MANDIR  := $(DESTDIR)$(PREFIX)/share/man
+DOCDIR  := $(DESTDIR)$(PREFIX)/share/doc/layerd
+.PHONY: install clean help
+## install: into DESTDIR, below PREFIX (/usr)
+install: all
+	install -D -m 755 $(OUT)/layerd $(DESTDIR)$(PREFIX)/sbin/layerd
+	install -D -m 755 $(OUT)/layerctl $(DESTDIR)$(PREFIX)/bin/layerctl
+	for m in $(wildcard docs/man/*.[1-8]); do \
+	    install -D -m 644 $$m $(MANDIR)/man$${m##*.}/$${m##*/} || exit 1; done
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system systemd/layerd.socket systemd/layerd.service
+	sed -i 's|/usr/sbin/|$(PREFIX)/sbin/|' $(DESTDIR)$(PREFIX)/lib/systemd/system/layerd.service
+	install -D -m 644 systemd/layerd.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/layerd.conf
+	install -D -m 644 systemd/layerd.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/layerd.conf
+	install -D -m 644 client/completion/layerctl.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/layerctl
+	install -D -m 644 -t $(DOCDIR) openapi.yaml LICENSE $(wildcard *.md docs/*.md)
+## clean: removes this variant's build folder (build/ with all variants for release)
+clean:
+	rm -rf $(OUT)
+## help: this list
+help:
+	@sed -n 's/^## \([^:]*\): \(.*\)/  \1\t\2/p' Makefile | sort | awk -F '\t' '{printf "%-26s %s\n", $$1, $$2}'
+	@sed -n '3,/^$$/s/^# \{0,1\}//p' Makefile

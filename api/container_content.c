@@ -11,7 +11,7 @@
 #include <sys/sysmacros.h>
 #include <time.h>
 
-#include <cJSON.h>
+#include <cjson/cJSON.h>
 #include <openssl/evp.h>
 
 #include "api/call.h"

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <time.h>
 
-#include <cJSON.h>
+#include <cjson/cJSON.h>
 
 #include "api/call.h"
 #include "api/reply.h"
