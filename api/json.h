@@ -9,10 +9,10 @@ struct cJSON;
 struct ld_usage;
 struct ld_users;
 
-struct cJSON *ld_json_time(int64_t ns);       /* RFC 3339 in UTC; null for 0 */
+struct cJSON *ld_json_time(int64_t ns);                   /* RFC 3339 in UTC; null for 0 */
 struct cJSON *ld_json_timespec(const struct timespec *t); /* 0 is 1970, not null */
-struct cJSON *ld_json_text(const char *text); /* null for NULL */
-struct cJSON *ld_json_u64(uint64_t value);    /* exact, also above 2^53 */
+struct cJSON *ld_json_text(const char *text);             /* null for NULL */
+struct cJSON *ld_json_u64(uint64_t value);                /* exact, also above 2^53 */
 struct cJSON *ld_json_raw(const char *json, const char *otherwise); /* stored JSON, or a constant */
 struct cJSON *ld_json_usage(const struct ld_usage *usage);
 struct cJSON *ld_json_users(const struct ld_users *users);

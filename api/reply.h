@@ -108,8 +108,8 @@ struct ld_verb {
  * once; nobody waits. */
 void ld_reply_verb(struct ld_request *req, struct ld_verb *verb);
 /* From the operation, any worker: {"progress": {"id", "phase", "current", "total"}}; id may be
- * NULL, total 0 (null then): unknown. Cheap enough to be called per buffer: at most ten lines a second are
- * sent, more on a change of phase or at current == total. Never blocks: a line that a slow client
- * leaves no room for is dropped. */
+ * NULL, total 0 (null then): unknown. Cheap enough to be called per buffer: at most ten lines a
+ * second are sent, more on a change of phase or at current == total. Never blocks: a line that a
+ * slow client leaves no room for is dropped. */
 void ld_verb_progress(struct ld_verb *verb, const char *phase, const char *id, uint64_t current,
                       uint64_t total);

@@ -23,9 +23,9 @@ void ld_buf_adds(struct ld_buf *buf, const char *s);
 void ld_buf_addc(struct ld_buf *buf, char c);
 void ld_buf_addf(struct ld_buf *buf, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void ld_buf_vaddf(struct ld_buf *buf, const char *fmt, va_list ap);
-void ld_buf_clear(struct ld_buf *buf);          /* empty, memory kept, `full` forgotten */
+void ld_buf_clear(struct ld_buf *buf);            /* empty, memory kept, `full` forgotten */
 const char *ld_buf_str(const struct ld_buf *buf); /* "" when empty; valid until the next change */
-char *ld_buf_take(struct ld_buf *buf);          /* hands the bytes over (never NULL), buf is empty */
+char *ld_buf_take(struct ld_buf *buf); /* hands the bytes over (never NULL), buf is empty */
 int ld_buf_check(const struct ld_buf *buf) ld_must_check; /* 0, or -E2BIG when full */
 void ld_buf_done(struct ld_buf *buf);
 

@@ -90,8 +90,7 @@ int ld_digest_parse(const char *text, struct ld_digest *ret)
     if (!ld_is_hex(digits, 64))
         return -EINVAL;
     for (size_t i = 0; i < sizeof(ret->bytes); i++)
-        ret->bytes[i] =
-            (uint8_t)(hex_value(digits[2 * i]) << 4 | hex_value(digits[2 * i + 1]));
+        ret->bytes[i] = (uint8_t)(hex_value(digits[2 * i]) << 4 | hex_value(digits[2 * i + 1]));
     return 0;
 }
 

@@ -23,7 +23,8 @@ void ld_sha256_free_p(struct ld_sha256 **h);
 struct ld_digest ld_digest_of(const void *data, size_t len);
 bool ld_digest_equal(const struct ld_digest *a, const struct ld_digest *b);
 
-/* "sha256:" and 64 lower-case hex digits; anything else: -EINVAL (an algorithm we lack: -EOPNOTSUPP). */
+/* "sha256:" and 64 lower-case hex digits; anything else: -EINVAL (an algorithm we lack:
+ * -EOPNOTSUPP). */
 int ld_digest_parse(const char *text, struct ld_digest *ret) ld_must_check;
 void ld_digest_format(const struct ld_digest *d, char text[LD_DIGEST_TEXT]);
 

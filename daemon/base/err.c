@@ -8,10 +8,9 @@
 static const struct {
     const char *name;
     int status;
-} codes[LD_E_COUNT] = {
-    [LD_E_NONE] = {"none", 200},
+} codes[LD_E_COUNT] = {[LD_E_NONE] = {"none", 200},
 #define X(sym, code, status_, doc) [LD_E_##sym] = {code, status_},
-    LD_ERR_TABLE(X)
+                       LD_ERR_TABLE(X)
 #undef X
 };
 

@@ -1,8 +1,8 @@
 /* Errors: one value, no allocation, handed down by the caller.
  *
- * Everything from the drivers upward returns 0 or -1 and fills `struct ld_err`; base/ returns -errno.
- * Success leaves the error alone; failure leaves out-parameters alone. Handle a failure or pass it
- * on, never both. Any thread may fill the error it was given.
+ * Everything from the drivers upward returns 0 or -1 and fills `struct ld_err`; base/ returns
+ * -errno. Success leaves the error alone; failure leaves out-parameters alone. Handle a failure or
+ * pass it on, never both. Any thread may fill the error it was given.
  */
 #pragma once
 

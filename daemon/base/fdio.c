@@ -75,8 +75,7 @@ int ld_write_full(int fd, const void *data, size_t len)
 int ld_pwrite_full(int fd, const void *data, size_t len, uint64_t offset)
 {
     for (size_t done = 0; done < len;) {
-        ssize_t n =
-            pwrite(fd, (const char *)data + done, len - done, (off_t)(offset + done));
+        ssize_t n = pwrite(fd, (const char *)data + done, len - done, (off_t)(offset + done));
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -92,8 +91,7 @@ int ld_open_under(int dir, const char *path, enum ld_resolve how, int flags, mod
     struct open_how open_how = {
         .flags = (unsigned)(flags | O_CLOEXEC),
         .mode = flags & O_CREAT || (flags & O_TMPFILE) == O_TMPFILE ? mode : 0,
-        .resolve = RESOLVE_NO_MAGICLINKS |
-                   (how == LD_BENEATH ? RESOLVE_BENEATH : RESOLVE_IN_ROOT),
+        .resolve = RESOLVE_NO_MAGICLINKS | (how == LD_BENEATH ? RESOLVE_BENEATH : RESOLVE_IN_ROOT),
     };
 
     /* IN_ROOT and BENEATH answer EAGAIN when a rename elsewhere raced with a "..": try again. */
@@ -174,8 +172,8 @@ int ld_publish_at(int from_dir, const char *from, int to_dir, const char *to)
     return r;
 }
 
-/* One run of data [at, end): by copy_file_range, which reflinks where it can; by read and write where
- * the kernel refuses the pair of files. */
+/* One run of data [at, end): by copy_file_range, which reflinks where it can; by read and write
+ * where the kernel refuses the pair of files. */
 static int copy_run(int from, int to, uint64_t at, uint64_t end, const bool *cancel)
 {
     bool by_range = true;
@@ -192,8 +190,8 @@ static int copy_run(int from, int to, uint64_t at, uint64_t end, const bool *can
             n = copy_file_range(from, &in, to, &out, want, 0);
             if (n < 0 && errno == EINTR)
                 continue;
-            if (n < 0 && (errno == EXDEV || errno == EINVAL || errno == EOPNOTSUPP ||
-                          errno == ENOSYS)) {
+            if (n < 0 &&
+                (errno == EXDEV || errno == EINVAL || errno == EOPNOTSUPP || errno == ENOSYS)) {
                 by_range = false;
                 continue;
             }

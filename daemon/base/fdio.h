@@ -27,8 +27,8 @@ ssize_t ld_pread_some(int fd, void *data, size_t len, uint64_t offset) ld_must_c
  * BENEATH: neither `..` nor a symlink may leave dir (-EXDEV); IN_ROOT: dir is the path's "/".
  * Magic links are never followed. mode is used with O_CREAT. Returns the descriptor or -errno. */
 enum ld_resolve { LD_BENEATH, LD_IN_ROOT };
-int ld_open_under(int dir, const char *path, enum ld_resolve how, int flags, mode_t mode)
-    ld_must_check;
+int ld_open_under(int dir, const char *path, enum ld_resolve how, int flags,
+                  mode_t mode) ld_must_check;
 
 /* "/proc/self/fd/N" for calls that take only a path; size 32 is enough. */
 struct ld_fd_path {
@@ -42,8 +42,8 @@ int ld_make_dir(int dir, const char *name, mode_t mode) ld_must_check;
 int ld_ensure_dir(int dir, const char *name, mode_t mode) ld_must_check;
 int ld_open_dir(int dir, const char *name) ld_must_check; /* O_RDONLY|O_DIRECTORY|O_NOFOLLOW */
 
-/* rename(2) that fails with -EEXIST instead of replacing, then fsync of the target directory (and of
- * the source directory if it is another one). The content must be durable already. */
+/* rename(2) that fails with -EEXIST instead of replacing, then fsync of the target directory (and
+ * of the source directory if it is another one). The content must be durable already. */
 int ld_publish_at(int from_dir, const char *from, int to_dir, const char *to) ld_must_check;
 
 int ld_fsync(int fd) ld_must_check;
@@ -53,8 +53,8 @@ int ld_syncfs(int fd) ld_must_check;
  * `cancel` that becomes true ends it with -ECANCELED. */
 int ld_copy_data(int from, int to, const bool *cancel) ld_must_check;
 
-/* Deletes name below dir with all that is in it, by descriptors only: no symlink is followed, no other
- * mount entered (-EXDEV), no limit on depth or path length. A missing name is success. */
+/* Deletes name below dir with all that is in it, by descriptors only: no symlink is followed, no
+ * other mount entered (-EXDEV), no limit on depth or path length. A missing name is success. */
 int ld_remove_tree(int dir, const char *name, const bool *cancel) ld_must_check;
 
 /* st_blocks * 512 and number of inodes of a tree (hard links once), not crossing mounts. */

@@ -2,8 +2,8 @@
  *
  * Both walks keep an explicit stack of names and at most MAX_OPEN descriptors: an ancestor that was
  * closed is reached again by "..", checked by device and inode, so neither depth nor path length is
- * limited by the process's descriptors. Nobody else changes these trees while we walk them (they are
- * ours by then: trash, staging, a sealed layer), a mount inside one is refused.
+ * limited by the process's descriptors. Nobody else changes these trees while we walk them (they
+ * are ours by then: trash, staging, a sealed layer), a mount inside one is refused.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -18,8 +18,8 @@
 #include "daemon/base/mem.h"
 
 struct level {
-    DIR *dir;  /* NULL while closed; reading goes on at `at` when it is opened again */
-    long at;   /* telldir: a cookie of the file system, good for another open of the directory */
+    DIR *dir;   /* NULL while closed; reading goes on at `at` when it is opened again */
+    long at;    /* telldir: a cookie of the file system, good for another open of the directory */
     char *name; /* in the level above */
     dev_t dev;
     ino_t ino;
@@ -202,8 +202,7 @@ static void seen_done(struct seen **set)
 {
     struct seen *s, *next;
 
-    HASH_ITER(hh, *set, s, next)
-    {
+    HASH_ITER (hh, *set, s, next) {
         HASH_DEL(*set, s);
         free(s);
     }

@@ -1,4 +1,5 @@
-/* Log lines: see log.h. Level and format are the only state; one write(2) per line keeps lines whole. */
+/* Log lines: see log.h. Level and format are the only state; one write(2) per line keeps lines
+ * whole. */
 #include "daemon/base/log.h"
 
 #include <errno.h>

@@ -128,7 +128,7 @@ int ld_parse_seconds(const char *s, uint64_t *ret_ms)
     static const struct {
         const char *unit;
         uint64_t ms;
-    } units[] = {{"", 1000},      {"ms", 1},         {"s", 1000},
+    } units[] = {{"", 1000},       {"ms", 1},          {"s", 1000},
                  {"m", 60 * 1000}, {"h", 3600 * 1000}, {"d", 86400 * 1000}};
     const char *end;
     uint64_t value;

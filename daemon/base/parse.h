@@ -1,5 +1,6 @@
 /* Text from outside into values: the whole string, range checked, no leading blanks or signs.
- * All return 0 or -EINVAL (malformed) or -ERANGE (out of range); the result is written on success only. */
+ * All return 0 or -EINVAL (malformed) or -ERANGE (out of range); the result is written on success
+ * only. */
 #pragma once
 
 #include <stdbool.h>
@@ -9,7 +10,8 @@
 #include "daemon/base/cleanup.h"
 
 int ld_parse_u64(const char *s, uint64_t min, uint64_t max, uint64_t *ret) ld_must_check;
-int ld_parse_int(const char *s, int min, int max, int *ret) ld_must_check; /* '-' allowed if min < 0 */
+int ld_parse_int(const char *s, int min, int max,
+                 int *ret) ld_must_check; /* '-' allowed if min < 0 */
 int ld_parse_octal(const char *s, uint64_t max, uint64_t *ret) ld_must_check;
 int ld_parse_bool(const char *s, bool *ret) ld_must_check;     /* 1 true yes on 0 false no off */
 int ld_parse_size(const char *s, uint64_t *ret) ld_must_check; /* 10, 10K, 1.5 no; K M G T = 1024 */

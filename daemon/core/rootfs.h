@@ -19,7 +19,8 @@ int ld_rootfs_load(struct ld_core *core, const struct ld_container *c, bool whol
                    struct ld_loaded_rootfs *ret, struct ld_err *err);
 void ld_rootfs_done(struct ld_loaded_rootfs *rootfs);
 
-/* What the parts were seeded with is there for good: no later mount may do it again. After a mount. */
+/* What the parts were seeded with is there for good: no later mount may do it again. After a mount.
+ */
 struct ld_write;
 int ld_rootfs_record_seeds(struct ld_core *core, const struct ld_write *w,
                            const struct ld_container *c, const struct ld_loaded_rootfs *rootfs,

@@ -1,4 +1,5 @@
-/* A test's world: see env.h. Any failure in here is a broken machine, not a failed test: it aborts. */
+/* A test's world: see env.h. Any failure in here is a broken machine, not a failed test: it aborts.
+ */
 #include "tests/lib/env.h"
 
 #include <errno.h>
@@ -64,8 +65,7 @@ static void attach_loop(const char *image, char device[32])
     if (file < 0 || control < 0)
         die("loop");
     for (int tries = 0; tries < 64; tries++) {
-        struct loop_config config = {.fd = (unsigned)file,
-                                     .info.lo_flags = LO_FLAGS_AUTOCLEAR};
+        struct loop_config config = {.fd = (unsigned)file, .info.lo_flags = LO_FLAGS_AUTOCLEAR};
         int n = ioctl(control, LOOP_CTL_GET_FREE);
         autoclose int loop = -EBADF;
 

@@ -1,7 +1,8 @@
 /* The world of one test: a mount namespace of its own with a tmpfs, gone with the process.
  *
  * Criterion runs each test in a process of its own; what is mounted, attached or written here
- * disappears with it, even when the test crashes, so that nothing is ever left on the machine. Root only.
+ * disappears with it, even when the test crashes, so that nothing is ever left on the machine. Root
+ * only.
  */
 #pragma once
 
@@ -29,18 +30,20 @@ const char *ld_test_dir(void);
 int ld_test_mkdir(const char *name);
 
 /* A file system of `mib` MiB in a loop device ("ext4": with a journal; "xfs", "btrfs"), mounted at
- * ld_test_dir()/NAME; the image lies in the tmpfs, the device detaches itself. Returns a descriptor of
- * its root. Aborts the test where it cannot be made. */
+ * ld_test_dir()/NAME; the image lies in the tmpfs, the device detaches itself. Returns a descriptor
+ * of its root. Aborts the test where it cannot be made. */
 int ld_test_fs(const char *name, const char *type, unsigned mib);
 
-/* Writes a whole file (mode 0644, replaced when it exists); reads one whole (NUL added, free it). */
+/* Writes a whole file (mode 0644, replaced when it exists); reads one whole (NUL added, free it).
+ */
 void ld_test_write(int dir, const char *path, const char *text);
 char *ld_test_read(int dir, const char *path);
 
 /* Runs a shell command in the test's directory; the test fails unless it exits 0. */
 void ld_test_sh(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/* Waits until `is_true(arg)` for at most `seconds`; polls, never sleeps blindly. False: time is up. */
+/* Waits until `is_true(arg)` for at most `seconds`; polls, never sleeps blindly. False: time is up.
+ */
 bool ld_test_wait(bool (*is_true)(void *arg), void *arg, unsigned seconds);
 
 /* The number of open descriptors of this process (leak checks). */

@@ -301,12 +301,12 @@ LD_TEST(pending, gives_back_what_was_put_in)
     for (unsigned i = 0; i < NOTES; i++) {
         autofree char *path = ld_asprintf("dir/%u/name", i / 7);
         struct ld_pending_note in = {.kind = i % 3 ? LD_NOTE_DIR : LD_NOTE_LINK,
-                             .path = path,
-                             .mode = i,
-                             .mtime_sec = -(int64_t)i,
-                             .number = i,
-                             .target = i % 3 ? NULL : "to",
-                             .xattrs = i % 500 == 1 ? &xattrs : NULL};
+                                     .path = path,
+                                     .mode = i,
+                                     .mtime_sec = -(int64_t)i,
+                                     .number = i,
+                                     .target = i % 3 ? NULL : "to",
+                                     .xattrs = i % 500 == 1 ? &xattrs : NULL};
 
         ld_test_ok(ld_pending_add(p, &in, &err), &err);
     }
