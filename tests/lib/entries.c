@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "daemon/base/fdio.h"
+#include "tests/lib/arena.h"
 #include "tests/lib/compare.h"
 #include "tests/lib/env.h"
 #include "tests/lib/mktar.h"
@@ -19,6 +20,7 @@ void m_world_init(struct m_world *w)
 void m_world_done(struct m_world *w)
 {
     ld_stack_done(&w->stack);
+    m_free_all();
 }
 
 static struct m_entry with_mode(const struct m_entry *e)

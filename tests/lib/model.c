@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/base/mem.h"
+#include "tests/lib/arena.h"
 
 enum { MAX_SYMLINKS = 40, MAX_DEPTH = 128, MAX_NAME = 255 };
 
@@ -55,7 +55,7 @@ struct m_node *m_child(const struct m_node *dir, const char *name)
 
 static struct m_inode *new_inode(const struct m_entry *e)
 {
-    struct m_inode *inode = ld_new(struct m_inode);
+    struct m_inode *inode = m_new(struct m_inode);
 
     inode->e = *e;
     return inode;
@@ -63,9 +63,9 @@ static struct m_inode *new_inode(const struct m_entry *e)
 
 static struct m_node *new_node(struct m_node *parent, const char *name, struct m_inode *inode)
 {
-    struct m_node *node = ld_new(struct m_node);
+    struct m_node *node = m_new(struct m_node);
 
-    node->name = ld_strdup(name);
+    node->name = m_strdup(name);
     node->parent = parent;
     node->inode = inode;
     return node;
@@ -75,7 +75,7 @@ static struct m_node *attach(struct m_node *node)
 {
     struct m_node *dir = node->parent;
 
-    ld_grow(&dir->child, &dir->cap, dir->n + 1, sizeof(*dir->child));
+    m_grow(&dir->child, &dir->cap, dir->n + 1, sizeof(*dir->child));
     dir->child[dir->n++] = node;
     return node;
 }
@@ -116,17 +116,17 @@ static char *path_of(const struct m_node *node)
     char *above;
 
     if (!node->parent)
-        return ld_strdup("");
+        return m_strdup("");
     above = path_of(node->parent);
-    return ld_asprintf("%s/%s", above, node->name);
+    return m_printf("%s/%s", above, node->name);
 }
 
 /* ---- sets of paths ---- */
 
 static void names_add(struct names *set, const char *path)
 {
-    ld_grow(&set->item, &set->cap, set->n + 1, sizeof(*set->item));
-    set->item[set->n++] = ld_strdup(path);
+    m_grow(&set->item, &set->cap, set->n + 1, sizeof(*set->item));
+    set->item[set->n++] = m_strdup(path);
 }
 
 static bool names_have(const struct names *set, const char *path)
@@ -157,7 +157,7 @@ static struct m_inode *default_dir(int64_t sec, uint32_t nsec)
 
 struct m_layer *m_layer_new(const struct m_node *below)
 {
-    struct m_layer *layer = ld_new(struct m_layer);
+    struct m_layer *layer = m_new(struct m_layer);
 
     layer->below = below;
     layer->root = new_node(NULL, "", default_dir(0, 0));
@@ -167,25 +167,22 @@ struct m_layer *m_layer_new(const struct m_node *below)
 
 struct m_layer *m_layer_dup(const struct m_layer *layer)
 {
-    struct m_layer *copy = ld_new(struct m_layer);
+    struct m_layer *copy = m_new(struct m_layer);
 
     *copy = *layer;
     copy->root = dup_tree(layer->root, NULL);
     copy->whiteouts = names_dup(&layer->whiteouts);
     copy->opaques = names_dup(&layer->opaques);
-    copy->links = NULL;
-    copy->cap_links = 0;
-    ld_grow(&copy->links, &copy->cap_links, layer->n_links + 1, sizeof(*copy->links));
-    if (layer->n_links)
-        memcpy(copy->links, layer->links, layer->n_links * sizeof(*copy->links));
+    copy->links = m_memdup(layer->links, layer->n_links * sizeof(*copy->links));
+    copy->cap_links = layer->n_links;
     return copy;
 }
 
 /* The components of a path cleaned as text, NULL at the end; NULL: it leads out. */
 static char **clean(const char *path)
 {
-    char **part = ld_alloc0(4200 * sizeof(*part));
-    char *text = ld_strdup(path), *save = NULL;
+    char **part = m_alloc((strlen(path) / 2 + 2) * sizeof(*part));
+    char *text = m_strdup(path), *save = NULL;
     size_t n = 0;
 
     for (char *p = strtok_r(text, "/", &save); p; p = strtok_r(NULL, "/", &save)) {
@@ -239,7 +236,7 @@ static struct m_node *go_one(struct way *w, struct m_node *at, const char *name)
 
 static struct m_node *go(struct way *w, struct m_node *at, const char *path)
 {
-    char *text = ld_strdup(path), *save = NULL;
+    char *text = m_strdup(path), *save = NULL;
 
     for (char *p = strtok_r(text, "/", &save); p && at; p = strtok_r(NULL, "/", &save)) {
         if (strcmp(p, "..") == 0)
@@ -264,7 +261,7 @@ static struct m_node *go_parent(struct way *w, char **part, const char **ret_las
 
 static const struct m_node *find_below(const struct m_node *below, const char *path)
 {
-    char *text = ld_strdup(path), *save = NULL;
+    char *text = m_strdup(path), *save = NULL;
 
     for (char *p = strtok_r(text, "/", &save); p && below; p = strtok_r(NULL, "/", &save))
         below = m_child(below, p);
@@ -284,9 +281,9 @@ static struct m_inode *lower_inode(struct m_layer *layer, const char *target)
         return NULL;
     inode = new_inode(&there->inode->e);
     inode->is_from_below = true;
-    ld_grow(&layer->links, &layer->cap_links, layer->n_links + 1, sizeof(*layer->links));
+    m_grow(&layer->links, &layer->cap_links, layer->n_links + 1, sizeof(*layer->links));
     layer->links[layer->n_links++] =
-        (struct lower_link){.target = ld_strdup(target), .inode = inode};
+        (struct lower_link){.target = m_strdup(target), .inode = inode};
     return inode;
 }
 
@@ -414,7 +411,7 @@ static struct m_node *merge(const struct m_layer *layer, const struct m_node *ow
 
     for (size_t i = 0; below && !is_opaque && i < below->n; i++) {
         const struct m_node *child = below->child[i];
-        char *child_path = ld_asprintf("%s/%s", path, child->name);
+        char *child_path = m_printf("%s/%s", path, child->name);
 
         if (!m_child(own, child->name) && !names_have(&layer->whiteouts, child_path))
             (void)attach(dup_tree(child, merged));

@@ -1,8 +1,9 @@
 /* The model of layered trees that the tests hold the daemon against: entries of tars, what they
  * make of a layer, and what a chain of layers looks like from above.
  *
- * It knows nothing of the daemon's code and nothing of files: trees of nodes in memory, never freed
- * (a test process is short). What it cannot do it does not say: no limits, no sizes of directories.
+ * It knows nothing of the daemon's code and nothing of files: trees of nodes in memory, all given
+ * back by m_free_all (arena.h). What it cannot do it does not say: no limits, no sizes of
+ * directories.
  */
 #pragma once
 

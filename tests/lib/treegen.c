@@ -4,7 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "daemon/base/mem.h"
+#include "daemon/base/cleanup.h"
+#include "tests/lib/arena.h"
 
 uint64_t m_random(struct m_random *r, uint64_t below)
 {
@@ -27,7 +28,7 @@ static const char *random_part(struct m_random *r)
         return usual[m_random(r, LD_ARRAY_LEN(usual))];
     if (!m_chance(r, 8))
         return odd[m_random(r, LD_ARRAY_LEN(odd))];
-    long_name = ld_alloc0(256);
+    long_name = m_alloc(256);
     memset(long_name, 'n', 255);
     return long_name;
 }
@@ -35,13 +36,13 @@ static const char *random_part(struct m_random *r)
 /* "a/b/c" of up to `most` parts, sometimes written oddly. */
 static char *random_path(struct m_random *r, unsigned most)
 {
-    char *path = ld_strdup(m_chance(r, 3) ? "./" : "");
+    char *path = m_strdup(m_chance(r, 3) ? "./" : "");
     unsigned n = 1 + (unsigned)m_random(r, most);
 
     if (m_chance(r, 40))
-        path = ld_asprintf("%sgone/../", path);
+        path = m_printf("%sgone/../", path);
     for (unsigned i = 0; i < n; i++)
-        path = ld_asprintf("%s%s%s", path, i ? m_chance(r, 30) ? "//" : "/" : "", random_part(r));
+        path = m_printf("%s%s%s", path, i ? m_chance(r, 30) ? "//" : "/" : "", random_part(r));
     return path;
 }
 
@@ -52,25 +53,25 @@ static char *known_path(struct m_random *r, unsigned most)
 
     if (n == 0 || m_chance(r, 3))
         return random_path(r, most);
-    return ld_strdup(r->recent[m_random(r, n)]);
+    return m_strdup(r->recent[m_random(r, n)]);
 }
 
 static char *random_target(struct m_random *r)
 {
     switch (m_random(r, 8)) {
     case 0:
-        return ld_asprintf("/%s", random_part(r));
+        return m_printf("/%s", random_part(r));
     case 1:
-        return ld_strdup("..");
+        return m_strdup("..");
     case 2:
-        return ld_asprintf("../%s", random_part(r));
+        return m_printf("../%s", random_part(r));
     case 3:
-        return ld_strdup(".");
+        return m_strdup(".");
     case 4:
-        return ld_asprintf("%s/%s/../%s", random_part(r), random_part(r), random_part(r));
+        return m_printf("%s/%s/../%s", random_part(r), random_part(r), random_part(r));
     default:
-        return ld_asprintf("%s%s%s", random_part(r), m_chance(r, 3) ? "/" : "",
-                           m_chance(r, 3) ? "b" : "");
+        return m_printf("%s%s%s", random_part(r), m_chance(r, 3) ? "/" : "",
+                        m_chance(r, 3) ? "b" : "");
     }
 }
 
@@ -82,7 +83,7 @@ static void add_xattr(struct m_entry *e, const char *name, const void *value, si
         if (strcmp(e->xattr[i].name, name) == 0)
             return;
     e->xattr[e->n_xattrs++] =
-        (struct m_xattr){.name = name, .value = ld_memdup(value, len), .len = len};
+        (struct m_xattr){.name = name, .value = m_memdup(value, len), .len = len};
 }
 
 struct acl_entry {
@@ -172,8 +173,8 @@ static void random_content(struct m_random *r, struct m_entry *e)
 struct m_entry m_random_entry(struct m_random *r)
 {
     struct m_entry e = {.target = "",
-                        .xattr = ld_alloc0(M_MAX_XATTRS * sizeof(*e.xattr)),
-                        .segment = ld_alloc0(M_MAX_SEGMENTS * sizeof(*e.segment))};
+                        .xattr = m_alloc(M_MAX_XATTRS * sizeof(*e.xattr)),
+                        .segment = m_alloc(M_MAX_SEGMENTS * sizeof(*e.segment))};
     unsigned kind = (unsigned)m_random(r, 100);
     char *path = kind % 4 == 0 ? known_path(r, 4) : random_path(r, 4);
 
@@ -184,13 +185,13 @@ struct m_entry m_random_entry(struct m_random *r)
         random_content(r, &e);
     } else if (kind < 50) {
         e.type = M_DIR;
-        e.name = m_chance(r, 15) ? "./" : ld_asprintf("%s/", path);
+        e.name = m_chance(r, 15) ? "./" : m_printf("%s/", path);
     } else if (kind < 62) {
         e.type = M_SYMLINK;
         e.target = random_target(r);
     } else if (kind < 74) {
         e.type = M_HARDLINK;
-        e.target = ld_asprintf("%s%s", m_chance(r, 6) ? "/" : "", known_path(r, 3));
+        e.target = m_printf("%s%s", m_chance(r, 6) ? "/" : "", known_path(r, 3));
     } else if (kind < 78) {
         e.type = m_chance(r, 2) ? M_CHAR : M_BLOCK;
         e.major = m_chance(r, 4) ? 4095 : 1;
@@ -201,10 +202,10 @@ struct m_entry m_random_entry(struct m_random *r)
         char *hidden = known_path(r, 3);
         char *slash = strrchr(hidden, '/');
 
-        e.name = slash ? ld_asprintf("%.*s/.wh.%s", (int)(slash - hidden), hidden, slash + 1)
-                       : ld_asprintf(".wh.%s", hidden);
+        e.name = slash ? m_printf("%.*s/.wh.%s", (int)(slash - hidden), hidden, slash + 1)
+                       : m_printf(".wh.%s", hidden);
     } else {
-        e.name = m_chance(r, 8) ? ".wh..wh..opq" : ld_asprintf("%s/.wh..wh..opq", known_path(r, 3));
+        e.name = m_chance(r, 8) ? ".wh..wh..opq" : m_printf("%s/.wh..wh..opq", known_path(r, 3));
     }
     random_attrs(r, &e);
     return e;

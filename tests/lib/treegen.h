@@ -1,5 +1,5 @@
 /* Random entries for layered trees: few names, so that they meet each other, and everything a tar
- * can say. The same seed gives the same entries. What is made is never freed. */
+ * can say. The same seed gives the same entries. What is made lives until m_free_all. */
 #pragma once
 
 #include "tests/lib/mktar.h"

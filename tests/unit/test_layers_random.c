@@ -15,6 +15,7 @@
 #include "daemon/base/fdio.h"
 #include "daemon/base/mem.h"
 #include "daemon/base/parse.h"
+#include "tests/lib/arena.h"
 #include "tests/lib/compare.h"
 #include "tests/lib/env.h"
 #include "tests/lib/stack.h"
@@ -147,6 +148,7 @@ static void run_seed(uint64_t seed, bool is_shown)
     }
     ld_stack_done(&im->stack);
     cr_assert_eq(ld_remove_tree(AT_FDCWD, name, NULL), 0);
+    m_free_all();
 }
 
 static uint64_t number_from(const char *variable, uint64_t otherwise)
