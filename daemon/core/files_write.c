@@ -478,7 +478,8 @@ int ld_files_write_tar(int root, const char *path, struct ld_source *source, con
 {
     struct ld_split_path split LD_AUTO(ld_path_split_done) = {.name = NULL};
     struct unpack u LD_AUTO(unpack_done) = {.root = root, .cancel = cancel, .result = ret};
-    auto_tar *tar = ld_tar_new(source, NULL, NULL);
+    static const struct ld_tar_limits limits = {0}; /* tar's own; the spool bounds the rest */
+    auto_tar *tar = ld_tar_new(source, &limits, NULL);
     autoclose int base = -EBADF;
     struct ld_tar_entry e;
     size_t len = strlen(path);
