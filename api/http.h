@@ -39,7 +39,9 @@ struct ld_server {
     struct ld_listener *listeners;
     struct ld_request *requests; /* all that are not freed */
     struct ld_server_stats stats;
-    bool draining, cancelling, is_drained;
+    struct ld_timer *later;  /* what may not be done from inside a call: on_later */
+    struct ld_feed *unheard; /* feeds whose client had gone before they began */
+    bool draining, is_drained;
     void (*drained)(void *arg);
     void *drained_arg;
 };
@@ -131,6 +133,7 @@ struct ld_request {
 /* server.c */
 void ld_server_kick(struct ld_listener *listener); /* something may go on: run libmicrohttpd soon */
 void ld_server_request_freed(struct ld_server *server);
+void ld_server_later(struct ld_server *server); /* ends unheard feeds, reports the end of a drain */
 
 /* exchange.c: libmicrohttpd's callbacks */
 void *ld_exchange_on_uri(void *cls, const char *uri, struct MHD_Connection *mhd);
@@ -171,6 +174,7 @@ void ld_stream_body_is_through(struct ld_stream *stream); /* the request's: it m
 void ld_stream_client_gone(struct ld_stream *stream);     /* lets go of the request */
 void ld_stream_abandon(struct ld_stream *stream);
 void ld_feed_client_gone(struct ld_feed *feed);
+void ld_feed_end_unheard(struct ld_server *server);
 void ld_feed_cut(struct ld_feed *feed); /* at a drain */
 
 /* For verb.c: a stream that op, which is submitted next, writes by ld_stream_ring. is_tied: op is

@@ -236,29 +236,37 @@ int ld_listen_unix(const char *path, long gid, int *ret_fd, struct ld_err *err)
 
 /* ---- life ---- */
 
+/* On a timer of our own and not by a post, so that it ends with the server. */
+static void on_later(void *arg)
+{
+    struct ld_server *server = arg;
+
+    ld_feed_end_unheard(server);
+    if (!server->draining || server->is_drained || server->requests)
+        return; /* a new request (to be refused) may have come meanwhile: its end asks again */
+    server->is_drained = true;
+    server->drained(server->drained_arg);
+}
+
+void ld_server_later(struct ld_server *server)
+{
+    ld_timer_start(server->later, 0, 0);
+}
+
+void ld_server_request_freed(struct ld_server *server)
+{
+    if (server->draining && !server->requests && !server->is_drained)
+        ld_server_later(server);
+}
+
 struct ld_server *ld_server_new(const struct ld_server_options *options)
 {
     struct ld_server *server = ld_new(struct ld_server);
 
     ld_assert_loop();
     server->options = *options;
+    server->later = ld_timer_new(options->loop, on_later, server);
     return server;
-}
-
-static void report_drained(void *arg)
-{
-    struct ld_server *server = arg;
-
-    if (server->is_drained || server->requests)
-        return; /* a new request (to be refused) came meanwhile: its end reports again */
-    server->is_drained = true;
-    server->drained(server->drained_arg);
-}
-
-void ld_server_request_freed(struct ld_server *server)
-{
-    if (server->draining && !server->requests && !server->is_drained)
-        ld_loop_post(server->options.loop, report_drained, server);
 }
 
 void ld_server_drain(struct ld_server *server, bool cancel_streams, void (*drained)(void *arg),
@@ -280,7 +288,7 @@ void ld_server_drain(struct ld_server *server, bool cancel_streams, void (*drain
         if (req->stream && cancel_streams)
             ld_stream_abandon(req->stream);
     }
-    ld_loop_post(server->options.loop, report_drained, server);
+    ld_server_later(server);
 }
 
 /* libmicrohttpd aborts when it is stopped with suspended connections. */
@@ -317,6 +325,8 @@ void ld_server_free(struct ld_server *server)
         listener_free(l); /* ends all its requests */
     }
     assert(!server->requests && server->stats.connections == 0);
+    ld_feed_end_unheard(server);
+    ld_timer_free(server->later);
     free(server);
 }
 

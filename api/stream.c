@@ -399,6 +399,7 @@ struct ld_feed {
     struct ld_request *req; /* NULL: nobody was there from the beginning */
     void (*ended)(void *arg);
     void *arg;
+    struct ld_feed *next_unheard;
     bool is_ending;
     struct ld_buf unsent;
     size_t at; /* of it, sent already */
@@ -415,9 +416,14 @@ void ld_feed_client_gone(struct ld_feed *feed)
     free(feed);
 }
 
-static void end_unheard(void *arg)
+void ld_feed_end_unheard(struct ld_server *server)
 {
-    ld_feed_client_gone(arg);
+    while (server->unheard) {
+        struct ld_feed *feed = server->unheard;
+
+        server->unheard = feed->next_unheard;
+        ld_feed_client_gone(feed);
+    }
 }
 
 struct ld_feed *ld_reply_feed(struct ld_request *req, const char *content_type,
@@ -444,7 +450,9 @@ struct ld_feed *ld_reply_feed(struct ld_request *req, const char *content_type,
         feed->req = req;
         req->feed = feed;
     } else {
-        ld_loop_post(server->options.loop, end_unheard, feed);
+        feed->next_unheard = server->unheard;
+        server->unheard = feed;
+        ld_server_later(server);
     }
     req->reply.status = 200;
     req->reply.type = ld_strdup(content_type);
