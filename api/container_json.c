@@ -29,6 +29,17 @@ static const char *state_name(const struct ld_container_state *s)
     return "created";
 }
 
+bool ld_container_state_is_known(const char *name)
+{
+    static const char *const names[] = {"created", "mounted", "busy", "damaged"};
+
+    for (size_t i = 0; i < LD_ARRAY_LEN(names); i++) {
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
 struct cJSON *ld_container_summary_json(const struct ld_container_state *s)
 {
     const struct ld_container *c = &s->record;
@@ -163,7 +174,7 @@ static int read_mounts(const cJSON *body, struct ld_container_spec *spec, struct
     n = mounts ? cJSON_GetArraySize(mounts) : 0;
     if (n > 64) {
         (void)ld_err_set(err, LD_E_INVALID, "%d mounts are more than 64", n);
-        return ld_err_details(err, "{\"limit\":{\"name\":\"mounts\",\"value\":64}}");
+        return ld_err_details(err, "{\"limit\":\"mounts\",\"value\":64}");
     }
     spec->mounts = ld_alloc0(((size_t)n + 1) * sizeof(*spec->mounts));
     cJSON_ArrayForEach (item, mounts) {
@@ -264,7 +275,10 @@ int ld_container_body_read(const struct cJSON *body, const char *name,
     if (name) {
         cJSON *copy = cJSON_Duplicate(body, true);
 
+        autofree char *image = ld_image_short_ref(ret->image);
+
         cJSON_DeleteItemFromObjectCaseSensitive(copy, "name"); /* said by the path as well */
+        cJSON_ReplaceItemInObjectCaseSensitive(copy, "image", cJSON_CreateString(image));
         ld_json_digest(copy, ret->digest);
         cJSON_Delete(copy);
         ret->spec.spec_digest = ret->digest;

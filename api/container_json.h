@@ -8,6 +8,9 @@
 struct cJSON;
 struct ld_core;
 
+/* Is it one of the words that "state" can be? */
+bool ld_container_state_is_known(const char *name);
+
 /* A list's item (summary) or the whole object; usage may be NULL. Any thread (reads the store). */
 struct cJSON *ld_container_summary_json(const struct ld_container_state *state);
 struct cJSON *ld_container_json(struct ld_core *core, const struct ld_container_state *state,

@@ -187,6 +187,10 @@ static int list_page(struct ld_lister *lister, uint64_t after, size_t limit, str
     struct ld_container_page page LD_AUTO(ld_container_page_done) = {.n = 0};
     const char *state = ld_filter_get(&lister->filters, "state");
 
+    if (state && !ld_container_state_is_known(state))
+        return ld_err_set(err, LD_E_INVALID,
+                          "the filter state='%s' is none of created, mounted, busy, damaged",
+                          state);
     if (resolve_filters(l, err) < 0)
         return -1;
     l->query.after = after;

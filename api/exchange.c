@@ -337,13 +337,14 @@ static bool is_allowed_for_readers(const struct ld_request *req)
 
 static int check_json_head(const struct ld_request *req, struct ld_err *err)
 {
-    if (req->length == 0 || (req->target.route->flags & LD_ROUTE_ANY_TYPE) ||
+    if (req->length == 0 || !header_of(req, "Content-Type") ||
+        (req->target.route->flags & LD_ROUTE_ANY_TYPE) ||
         ld_request_has_type(req, "application/json") ||
         (strcmp(req->method, "PATCH") == 0 &&
          ld_request_has_type(req, "application/merge-patch+json")))
         return 0;
     (void)ld_err_set(err, LD_E_UNSUPPORTED_MEDIA, "the body must be application/json, not '%.100s'",
-                     header_of(req, "Content-Type") ? header_of(req, "Content-Type") : "");
+                     header_of(req, "Content-Type"));
     return ld_err_hint(err, "send Content-Type: application/json");
 }
 

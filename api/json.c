@@ -190,7 +190,7 @@ static int check_label(const cJSON *label, struct ld_err *err)
     if (key + strlen(label->valuestring) > MAX_LABEL) {
         (void)ld_err_set(err, LD_E_INVALID, "the label '%s' is larger than %d bytes", label->string,
                          MAX_LABEL);
-        return ld_err_details(err, "{\"limit\":{\"name\":\"label_bytes\",\"value\":4096}}");
+        return ld_err_details(err, "{\"limit\":\"label_bytes\",\"value\":4096}");
     }
     return 0;
 }
@@ -209,7 +209,7 @@ int ld_json_labels(const struct cJSON *object, char **ret, struct ld_err *err)
     if (cJSON_GetArraySize(labels) > MAX_LABELS) {
         (void)ld_err_set(err, LD_E_INVALID, "%d labels are more than %d",
                          cJSON_GetArraySize(labels), MAX_LABELS);
-        return ld_err_details(err, "{\"limit\":{\"name\":\"labels\",\"value\":64}}");
+        return ld_err_details(err, "{\"limit\":\"labels\",\"value\":64}");
     }
     cJSON_ArrayForEach (label, labels) {
         if (check_label(label, err) < 0)

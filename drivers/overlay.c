@@ -225,6 +225,18 @@ static int overlay_create(const struct ld_driver_env *env, struct ld_writable *w
     return 0;
 }
 
+/* A volatile mount leaves a mark that keeps every later one away, since after a crash the upper
+ * may be torn. Ours live within one boot, so whoever mounts again has lost nothing. */
+static int forget_volatile(const struct ld_driver_env *env, const char *layer)
+{
+    autofree char *path = ld_asprintf("%s/work/work", layer);
+    autoclose int work = ld_tree_open_path(env->w_fd, path, O_RDONLY | O_DIRECTORY);
+
+    if (work < 0)
+        return work == -ENOENT ? 0 : work;
+    return ld_remove_tree(work, "incompat", NULL);
+}
+
 static int overlay_mount(const struct ld_driver_env *env, const struct ld_writable *w,
                          unsigned flags, struct ld_err *err)
 {
@@ -243,6 +255,12 @@ static int overlay_mount(const struct ld_driver_env *env, const struct ld_writab
         ld_buf_addf(&lower, "%s%s", i ? ":" : "", ld_sid_name(w->chain.sid[i]).text);
     if (w->chain.n == 0)
         ld_buf_addc(&lower, '0');
+    if (flags & LD_MOUNT_VOLATILE) {
+        int r = forget_volatile(env, name.text);
+
+        if (r < 0)
+            return ld_err_sys(err, r, "clear the volatile mark of writable layer %s", name.text);
+    }
     o.lower = ld_buf_str(&lower); /* cut: then the options do not fit either */
     return mount_overlay(env, &o, err);
 }

@@ -12,6 +12,7 @@
 
 #include "daemon/base/buf.h"
 #include "daemon/base/mem.h"
+#include "daemon/base/parse.h"
 #include "daemon/core/config.h"
 #include "daemon/core/holders.h"
 #include "daemon/core/rootfs.h"
@@ -141,12 +142,22 @@ int ld_container_usage(struct ld_core *core, const char *id, struct ld_usage *re
     return rc;
 }
 
+int ld_container_name_check(const char *name, struct ld_err *err)
+{
+    if (ld_name_is_valid(name))
+        return 0;
+    (void)ld_err_set(err, LD_E_INVALID, "the container name '%s' is not valid", name);
+    return ld_err_hint(err, "names are [a-z0-9][a-z0-9_.-]*, at most 128 bytes, not 64 hex digits");
+}
+
 int ld_container_patch(struct ld_core *core, const struct ld_write *w, const char *id,
                        const struct ld_container_patch *patch, struct ld_container_state *ret,
                        struct ld_err *err)
 {
     struct ld_container record = {.id = NULL};
 
+    if (patch->name && ld_container_name_check(patch->name, err) < 0)
+        return -1;
     if (ld_store_container_patch(core->store, w, id, patch, &record, err) < 0)
         return -1;
     ld_container_state_of(core, &record, ret);

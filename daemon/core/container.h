@@ -64,6 +64,8 @@ int ld_container_inspect(struct ld_core *core, const char *id, struct ld_contain
 int ld_container_usage(struct ld_core *core, const char *id, struct ld_usage *ret,
                        struct ld_err *err);
 
+/* invalid, with the rule as a hint. */
+int ld_container_name_check(const char *name, struct ld_err *err);
 int ld_container_patch(struct ld_core *core, const struct ld_write *w, const char *id,
                        const struct ld_container_patch *patch, struct ld_container_state *ret,
                        struct ld_err *err);

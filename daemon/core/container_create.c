@@ -51,6 +51,24 @@ struct create {
     bool is_layer_made;
 };
 
+/* The same components, however many slashes are between and after them. */
+static bool is_same_path(const char *a, const char *b)
+{
+    for (;;) {
+        size_t len;
+
+        a += strspn(a, "/");
+        b += strspn(b, "/");
+        len = strcspn(a, "/");
+        if (len != strcspn(b, "/") || memcmp(a, b, len) != 0)
+            return false;
+        if (len == 0)
+            return true;
+        a += len;
+        b += len;
+    }
+}
+
 static int check_target(const struct ld_mount_spec *mounts, size_t i, struct ld_err *err)
 {
     const char *target = mounts[i].target;
@@ -72,7 +90,7 @@ static int check_target(const struct ld_mount_spec *mounts, size_t i, struct ld_
         p += len;
     }
     for (size_t k = 0; k < i; k++) {
-        if (strcmp(mounts[k].target, target) == 0)
+        if (is_same_path(mounts[k].target, target))
             return ld_err_set(err, LD_E_INVALID, "the mount target '%s' is given twice", target);
     }
     return 0;
@@ -107,11 +125,8 @@ static int check_source(const struct ld_mount_spec *m, struct ld_err *err)
 
 static int check_spec(const struct ld_container_spec *spec, struct ld_err *err)
 {
-    if (spec->name && !ld_name_is_valid(spec->name)) {
-        (void)ld_err_set(err, LD_E_INVALID, "the container name '%s' is not valid", spec->name);
-        return ld_err_hint(err,
-                           "names are [a-z0-9][a-z0-9_.-]*, at most 128 bytes, not 64 hex digits");
-    }
+    if (spec->name && ld_container_name_check(spec->name, err) < 0)
+        return -1;
     if (spec->n_mounts > MAX_MOUNTS)
         return ld_err_set(err, LD_E_INVALID, "%zu mounts are more than %d", spec->n_mounts,
                           MAX_MOUNTS);

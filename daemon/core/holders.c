@@ -131,7 +131,7 @@ void ld_holders_text(const struct ld_holder *holder, size_t n, struct ld_buf *te
 
 void ld_holders_json(const struct ld_holder *holder, size_t n, struct ld_buf *json)
 {
-    ld_buf_adds(json, "{\"holders\":[");
+    ld_buf_addc(json, '[');
     for (size_t i = 0; i < n; i++) {
         const char *quote = holder[i].unit[0] ? "\"" : "";
 
@@ -139,5 +139,5 @@ void ld_holders_json(const struct ld_holder *holder, size_t n, struct ld_buf *js
                     i ? "," : "", (int)holder[i].pid, holder[i].command, quote,
                     holder[i].unit[0] ? holder[i].unit : "null", quote, holder[i].use);
     }
-    ld_buf_adds(json, "]}");
+    ld_buf_addc(json, ']');
 }

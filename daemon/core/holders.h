@@ -25,6 +25,6 @@ struct ld_holder {
  * LD_MAX_HOLDERS. */
 size_t ld_holders_find(int dir, bool same_mount, struct ld_holder ret[LD_MAX_HOLDERS]);
 
-/* "1234 (bash), 77 (sleep)" and the JSON {"holders":[…]} of the API. */
+/* "1234 (bash), 77 (sleep)" and the array of the API's Holder objects. */
 void ld_holders_text(const struct ld_holder *holder, size_t n, struct ld_buf *text);
 void ld_holders_json(const struct ld_holder *holder, size_t n, struct ld_buf *json);

@@ -126,8 +126,8 @@ int ld_volume_ensure(struct ld_core *core, const struct ld_write *w, const char 
     *ret_made = false;
     if (name && ld_store_volume_find(core->store, name, ret, err) == 0)
         return 0;
-    if (name && err->code != LD_E_NOT_FOUND)
-        return -1;
+    if (name && (err->code != LD_E_NOT_FOUND || ld_is_hex(name, 64)))
+        return -1; /* an id is no name to make one by */
     if (prepare(core, &spec, &v, err) < 0)
         return -1;
     if (!name) {

@@ -301,7 +301,7 @@ LD_API_TEST(mounts, bind_and_tmpfs_appear_in_the_container)
     autofree char *source = ld_asprintf("%s/host", ld_test_dir());
     cr_expect_str_eq(ld_str(json, "mounts.0.source"), source);
     ld_test_sh("rm -r host");
-    json = ld_want_error(c, "conflict", "POST", NULL, "/v1/containers/one/mount");
+    json = ld_want_error(c, "not_found", "POST", NULL, "/v1/containers/one/mount");
     cr_expect(strstr(ld_str(json, "message"), "host"), "%s", ld_str(json, "message"));
     cr_expect_eq(ld_test_count_mounts(at.s), 0, "nothing is left mounted");
 }
@@ -323,7 +323,8 @@ LD_API_TEST(mounts, need_their_targets_in_a_read_only_container)
 LD_API_TEST(mounts, never_land_outside_the_root)
 {
     static const struct ld_entry entries[] = {
-        {.path = "etc", .type = LD_ENTRY_DIR},
+        {.path = "mnt/outside", .type = LD_ENTRY_DIR},
+        {.path = "dangling", .type = LD_ENTRY_SYMLINK, .data = "/no/such"},
         {.path = "abs", .type = LD_ENTRY_SYMLINK, .data = "/mnt/outside"},
         {.path = "up", .type = LD_ENTRY_SYMLINK, .data = "../../../../../../mnt/outside"},
         {.path = "loop", .type = LD_ENTRY_SYMLINK, .data = "loop"},
@@ -348,6 +349,8 @@ LD_API_TEST(mounts, never_land_outside_the_root)
     ld_unmount(c, "one");
     (void)ld_create(c, "two", "tricky", "'mounts':[{'type':'tmpfs','target':'/loop'}]");
     (void)ld_want_error(c, "conflict", "POST", NULL, "/v1/containers/two/mount");
+    (void)ld_create(c, "five", "tricky", "'mounts':[{'type':'tmpfs','target':'/dangling'}]");
+    (void)ld_want_error(c, "conflict", "POST", NULL, "/v1/containers/five/mount");
     (void)ld_create(c, "three", "tricky", "'mounts':[{'type':'tmpfs','target':'/file'}]");
     (void)ld_want_error(c, "conflict", "POST", NULL, "/v1/containers/three/mount");
     (void)ld_create(c, "four", "tricky", "'mounts':[{'type':'tmpfs','target':'/file/below'}]");
