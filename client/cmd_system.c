@@ -113,7 +113,7 @@ static int run_info(struct ld_cli *cli, struct ld_err *err)
                           ld_text_size(ld_json_u64(disk, "available")).text,
                           ld_text_size(ld_json_u64(disk, "size")).text);
     print_pair(cli, "layerd", ld_json_str(info, "version"));
-    print_pair(cli, "started", ld_json_str(info, "started_at"));
+    print_pair(cli, "started", ld_text_whole_seconds(ld_json_str(info, "started_at")).text);
     print_pair(cli, "kernel", ld_json_str(info, "kernel"));
     print_pair(cli, "architecture", ld_json_str(info, "architecture"));
     cJSON_ArrayForEach (item, ld_json_get(info, "drivers"))
@@ -175,9 +175,13 @@ static void print_df_images(const struct ld_cli *cli, const cJSON *images)
     const cJSON *image;
 
     cJSON_ArrayForEach (image, images) {
-        const cJSON *ref = cJSON_GetArrayItem(ld_json_get(image, "refs"), 0);
+        autobuf struct ld_buf names = LD_BUF_INIT(1 << 20);
+        const cJSON *ref;
 
-        ld_table_add(t, ref && ref->valuestring ? ref->valuestring : "<none>");
+        cJSON_ArrayForEach (ref, ld_json_get(image, "refs"))
+            ld_buf_addf(&names, "%s%s", names.len ? ", " : "",
+                        ref->valuestring ? ref->valuestring : "");
+        ld_table_add(t, names.len ? ld_buf_str(&names) : "<none>");
         ld_table_add(t, ld_text_short_id(ld_json_str(image, "id")).text);
         ld_cell_size(t, image, "size");
         ld_cell_size(t, image, "shared");
@@ -250,7 +254,7 @@ static void print_event(const struct ld_cli *cli, const cJSON *event)
     autofree char *safe_id = ld_text_safe(id.text);
 
     (void)printf("%6llu  ", (unsigned long long)ld_json_u64(event, "id"));
-    ld_out_styled(cli, LD_STYLE_FAINT, ld_json_str(event, "time"));
+    ld_out_styled(cli, LD_STYLE_FAINT, ld_text_whole_seconds(ld_json_str(event, "time")).text);
     (void)printf("  %-19s  ", type);
     if (ld_json_has(object, "name")) {
         ld_out_styled(cli, LD_STYLE_HEAD, ld_json_str(object, "name"));

@@ -13,7 +13,7 @@
 
 enum {
     ROWS_MAX = 8, /* more things at once share the screen with nobody */
-    LABEL_WIDTH = 26,
+    LABEL_WIDTH = 20,
     BAR_MIN = 10,
     BAR_MAX = 40,
     DRAW_EVERY_MS = 100,

@@ -295,6 +295,18 @@ struct ld_text ld_text_short_id(const char *id)
     return t;
 }
 
+struct ld_text ld_text_whole_seconds(const char *time)
+{
+    size_t len = strlen(time);
+    struct ld_text t;
+
+    if (len > 20 && time[19] == '.' && time[len - 1] == 'Z')
+        (void)snprintf(t.text, sizeof(t.text), "%.19sZ", time);
+    else
+        (void)snprintf(t.text, sizeof(t.text), "%s", time); /* cut on purpose */
+    return t;
+}
+
 /* n digits at *s into a number; moves on. */
 static bool take_number(const char **s, size_t n, int *ret)
 {

@@ -38,6 +38,9 @@ struct ld_text ld_text_duration(uint64_t seconds);     /* "0:07", "12:34", "1:02
 /* The first 12 digits of an id or digest, without "sha256:". */
 struct ld_text ld_text_short_id(const char *id);
 
+/* "2026-11-25T10:15:30Z" of a time with a fraction; anything else as it is, as far as it fits. */
+struct ld_text ld_text_whole_seconds(const char *time);
+
 /* RFC 3339, any offset, fraction ignored. 0 or -EINVAL. */
 int ld_text_parse_time(const char *s, int64_t *ret) ld_must_check;
 

@@ -192,7 +192,7 @@ test_images() {
 
 test_containers() {
     local id mnt
-    run 0 layerctl create --name web -l team=storage -v data:/srv/data --tmpfs /tmp base:2
+    run 0 layerctl create --ensure --name web -l team=storage -v data:/srv/data --tmpfs /tmp base:2
     id=$out
     is "the id's length" ${#id} 64
     run 4 layerctl create --name web base:2
@@ -260,7 +260,7 @@ test_containers() {
     is "a mountpoint" "$(cat "$out/etc/hostname")" base
     run 0 layerctl umount brief
     run 3 layerctl container inspect brief
-    run 4 layerctl create -m --name broken -v /mnt/not-there:/x base:1
+    run 3 layerctl create -m --name broken -v /mnt/not-there:/x base:1
     run 3 layerctl container inspect broken
     run 0 layerctl rm -f -v shop
     is "rm" "$out" shop
@@ -269,7 +269,7 @@ test_containers() {
 }
 
 test_volumes() {
-    run 0 layerctl volume create -l a=b cache
+    run 0 layerctl volume create --ensure -l a=b cache
     is "volume create" "$out" cache
     run 4 layerctl volume create cache
     run 0 layerctl volume create --ensure -l a=b cache
@@ -314,7 +314,7 @@ test_cp() {
     run 0 layerctl cp c:/srv/copy out/new
     is "a tree and back" "$(diff -r --no-dereference local/tree out/new && stat -c %a out/new/sub)" 2750
     is "its time" "$(stat -c %y out/new/file)" "$(stat -c %y local/tree/file)"
-    is "its owner inside" "$(layerctl files c:/srv/copy | awk '$NF == "file" {print $2, $3}')" "0 0"
+    is "its owner inside" "$(layerctl files c:/srv/copy | awk 'NF == 7 && $7 == "file" {print $2, $3}')" "0 0"
     run 0 layerctl cp c:/srv/copy out/here
     run 0 layerctl cp c:/srv/copy/. out/here
     is "into a directory" "$(ls out/here)" $'copy\nfile\nlink\nsub'
@@ -392,11 +392,15 @@ make_images
 test_without_daemon
 export LAYERD_HOST=unix:///mnt/run/layerd.sock
 start_daemon
-test_images
-test_containers
-test_volumes
-test_cp
-test_system
+for part in test_images test_containers test_volumes test_cp test_system; do
+    $part
+    if ! kill -0 "$daemon" 2>/dev/null; then
+        wait "$daemon"
+        status=$? out='' err=$(<daemon.log)
+        fail "layerd ended during $part"
+        break
+    fi
+done
 stop_daemon
 
 if [[ -s daemon.log ]]; then

@@ -129,6 +129,14 @@ Test(client_text, reads_times)
     cr_expect_eq(t, 1795601730, "failure leaves the result alone");
 }
 
+Test(client_text, leaves_fractions_of_seconds_out)
+{
+    cr_expect_str_eq(ld_text_whole_seconds("2026-11-25T10:15:30.123456789Z").text,
+                     "2026-11-25T10:15:30Z");
+    cr_expect_str_eq(ld_text_whole_seconds("2026-11-25T10:15:30Z").text, "2026-11-25T10:15:30Z");
+    cr_expect_str_eq(ld_text_whole_seconds("").text, "");
+}
+
 Test(client_text, decodes_base64)
 {
     autobuf struct ld_buf buf = LD_BUF_INIT(64);
