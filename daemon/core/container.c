@@ -275,7 +275,9 @@ static int remove_record(struct ld_core *core, const struct ld_write *w, const c
 
     if (!how->purge)
         remove.keep_ns = (int64_t)core->config->trash_containers_ms * 1000000;
-    if (ld_store_container_remove(core->store, w, id, &remove, &removed, err) < 0)
+    if (ld_store_container_remove(core->store, w, id, &remove, &removed, err) < 0 &&
+        (!ld_core_make_room(core, err) ||
+         ld_store_container_remove(core->store, w, id, &remove, &removed, err) < 0))
         return -1;
     if (!w->dry_run)
         ld_trash_take(core, &removed);

@@ -184,3 +184,11 @@ int ld_core_may_grow(struct ld_core *core, uint64_t bytes, struct ld_err *err)
     }
     return 0;
 }
+
+bool ld_core_make_room(struct ld_core *core, const struct ld_err *err)
+{
+    if (err->code != LD_E_NO_SPACE)
+        return false;
+    ld_reserve_give_up(&core->root);
+    return true;
+}

@@ -250,7 +250,12 @@ void ld_reserve_give_up(const struct ld_root *root)
 {
     autoclose int fd = openat(root->data_fd, reserve_name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 
-    if (fd >= 0 && ftruncate(fd, 0) == 0)
+    struct stat st;
+
+    if (fd < 0 || fstat(fd, &st) < 0 || st.st_blocks == 0)
+        return;
+    /* A journal gives freed blocks out again only after its transaction: the sync ends it. */
+    if (ftruncate(fd, 0) == 0 && ld_fsync(fd) == 0)
         ld_warn("the disk is full: the reserve of 64 MiB was given up, so that removals work");
 }
 

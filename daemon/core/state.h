@@ -57,3 +57,7 @@ struct ld_core {
 /* Before anything that needs space or a new sid: conflict with the refusal, no_space below the
  * watermark. Any thread. */
 int ld_core_may_grow(struct ld_core *core, uint64_t bytes, struct ld_err *err);
+
+/* After a removal has failed: true when the disk was full and the reserve is given up for it now.
+ * Then it is worth one more try. Any worker. */
+bool ld_core_make_room(struct ld_core *core, const struct ld_err *err);

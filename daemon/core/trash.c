@@ -84,6 +84,7 @@ struct ld_reaper {
     bool is_stopped;            /* loop */
     bool cancel;                /* atomic: stop deleting soon */
     uint64_t retry_ms;
+    uint64_t wait_ms; /* until a layer that is held is looked at again: grows */
     /* what the last run found */
     bool was_held;
 };
@@ -196,8 +197,10 @@ static void done(struct ld_job *job)
     if (r->is_kicked) {
         r->is_kicked = false;
         r->retry_ms = FIRST_RETRY_MS;
+        r->wait_ms = FIRST_RETRY_MS;
     } else if (r->was_held) {
-        r->retry_ms = r->retry_ms * 2 < LAST_RETRY_MS ? r->retry_ms * 2 : LAST_RETRY_MS;
+        r->retry_ms = r->wait_ms;
+        r->wait_ms = r->wait_ms * 2 < LAST_RETRY_MS ? r->wait_ms * 2 : LAST_RETRY_MS;
     } else {
         r->retry_ms = IDLE_MS; /* something may have become due */
     }
@@ -225,6 +228,7 @@ static void kick_on_loop(void *arg)
 {
     struct ld_reaper *r = arg;
 
+    r->wait_ms = FIRST_RETRY_MS; /* what has just come may be held for a moment only */
     if (r->is_running)
         r->is_kicked = true;
     else
@@ -239,7 +243,7 @@ struct ld_reaper *ld_reaper_new(struct ld_core *core)
     r->timer = ld_timer_new(core->loop, start, r);
     r->job.run = run;
     r->job.done = done;
-    r->retry_ms = FIRST_RETRY_MS;
+    r->retry_ms = r->wait_ms = FIRST_RETRY_MS;
     return r;
 }
 

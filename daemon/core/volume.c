@@ -152,7 +152,9 @@ int ld_volume_remove(struct ld_core *core, const struct ld_write *w, const char 
 
     if (!how->purge)
         remove.keep_ns = (int64_t)core->config->trash_volumes_ms * 1000000;
-    if (ld_store_volume_remove(core->store, w, id, &remove, &removed, err) < 0)
+    if (ld_store_volume_remove(core->store, w, id, &remove, &removed, err) < 0 &&
+        (!ld_core_make_room(core, err) ||
+         ld_store_volume_remove(core->store, w, id, &remove, &removed, err) < 0))
         return -1;
     if (!w->dry_run)
         ld_trash_take(core, &removed);
