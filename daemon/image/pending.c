@@ -16,7 +16,7 @@
 #include "daemon/image/dirs.h"
 
 enum {
-    BLOCK = 64 << 10,
+    BLOCK = 16 << 10, /* an import of many layers holds as many of these */
     MAX_PATH = LD_MAX_TREE_DEPTH * (LD_MAX_NAME + 1) + LD_MAX_NAME + 1,
     MAX_XATTRS = 24 << 20, /* more than the tar reader lets through */
 };
