@@ -139,7 +139,7 @@ int ld_container_usage(struct ld_core *core, const char *id, struct ld_usage *re
         return -1;
     rc = rootfs.fs.driver->usage(&core->env, &rootfs.fs.writable, ret, err);
     ld_rootfs_done(&rootfs);
-    return rc;
+    return rc < 0 ? ld_blame_removal(core, id, err) : 0;
 }
 
 int ld_container_name_check(const char *name, struct ld_err *err)
@@ -384,5 +384,5 @@ int ld_container_changes(struct ld_core *core, const char *id, ld_change_fn sink
     ld_pins_drop(core->pins, rootfs.chain.sid, rootfs.chain.n);
     ld_pins_drop(core->pins, &upper, 1);
     ld_rootfs_done(&rootfs);
-    return rc;
+    return rc < 0 ? ld_blame_removal(core, id, err) : rc;
 }

@@ -130,6 +130,17 @@ int ld_rootfs_record_seeds(struct ld_core *core, const struct ld_write *w,
     return 0;
 }
 
+int ld_blame_removal(struct ld_core *core, const char *id, struct ld_err *err)
+{
+    struct ld_container c LD_AUTO(ld_container_done) = {.id = NULL};
+    struct ld_err lookup = LD_ERR_INIT;
+
+    if ((err->code == LD_E_IO || err->code == LD_E_CORRUPT) &&
+        ld_store_container_get(core->store, id, &c, &lookup) < 0 && lookup.code == LD_E_NOT_FOUND)
+        *err = lookup;
+    return -1;
+}
+
 int ld_reader_open(struct ld_core *core, const struct ld_write *w, const char *id, bool with_parts,
                    struct ld_reader *ret, struct ld_err *err)
 {
@@ -150,7 +161,7 @@ int ld_reader_open(struct ld_core *core, const struct ld_write *w, const char *i
         (!with_parts || ld_rootfs_record_seeds(core, w, &ret->container, &ret->rootfs, err) == 0))
         return 0;
     ld_reader_close(ret);
-    return -1;
+    return ld_blame_removal(core, id, err);
 }
 
 void ld_reader_close(struct ld_reader *reader)

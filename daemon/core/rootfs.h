@@ -31,6 +31,10 @@ int ld_rootfs_record_seeds(struct ld_core *core, const struct ld_write *w,
 int ld_core_driver(struct ld_core *core, const char *name, const struct ld_driver **ret,
                    struct ld_err *err);
 
+/* Readers hold no keys, so the container may be removed under them. After one has failed on the
+ * disk: if that is why, the error becomes not_found. Returns -1. */
+int ld_blame_removal(struct ld_core *core, const char *id, struct ld_err *err);
+
 /* A view with all that keeps what it shows from being deleted: for readers that hold no keys. */
 struct ld_reader {
     struct ld_core *core;

@@ -50,7 +50,7 @@ static struct archive *writer_new(struct ld_buf *to, const char *filter, bool ra
     if (filter)
         cr_assert_eq(archive_write_add_filter_by_name(a, filter), ARCHIVE_OK, "%s",
                      archive_error_string(a));
-    cr_assert_eq(raw ? archive_write_set_format_raw(a) : archive_write_set_format_pax_restricted(a),
+    cr_assert_eq(raw ? archive_write_set_format_raw(a) : archive_write_set_format_pax(a),
                  ARCHIVE_OK);
     /* No padding after a compressed stream: it would not be part of it. */
     cr_assert_eq(archive_write_set_bytes_in_last_block(a, raw ? 1 : 0), ARCHIVE_OK);
@@ -262,6 +262,28 @@ static void put_parts(struct archive *a, const struct ld_image_spec *spec, bool 
     put_layers(a, spec, oci, parts);
 }
 
+/* The image's entries in the index: one per name, or one without. */
+static void add_entries(struct ld_buf *index, const struct ld_image_spec *spec,
+                        const struct digest_text *digest, size_t len, bool is_first)
+{
+    size_t r = 0;
+
+    do {
+        const char *ref = spec->refs ? spec->refs[r] : NULL;
+
+        ld_buf_addf(index,
+                    "%s{\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\","
+                    "\"digest\":\"%s\",\"size\":%zu",
+                    is_first && r == 0 ? "" : ",", digest->text, len);
+        if (ref)
+            ld_buf_addf(index,
+                        ",\"annotations\":{\"io.containerd.image.name\":\"%s\","
+                        "\"org.opencontainers.image.ref.name\":\"%s\"}",
+                        ref, strrchr(ref, ':') + 1);
+        ld_buf_addc(index, '}');
+    } while (spec->refs && spec->refs[r] && spec->refs[++r]);
+}
+
 static void write_oci(struct archive *a, const struct ld_image_spec *specs, size_t n)
 {
     static const char layout[] = "{\"imageLayoutVersion\":\"1.0.0\"}";
@@ -292,16 +314,7 @@ static void write_oci(struct archive *a, const struct ld_image_spec *specs, size
             ld_buf_addc(&manifest, ' ');
         digest = digest_of(manifest.data, manifest.len);
         put_blob(a, true, &digest, "", manifest.data, manifest.len);
-        for (size_t r = 0; r == 0 || (spec->refs && spec->refs[r]); r++) {
-            bool named = spec->refs && spec->refs[r];
-
-            ld_buf_addf(&index,
-                        "%s{\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\","
-                        "\"digest\":\"%s\",\"size\":%zu%s%s%s}",
-                        k || r ? "," : "", digest.text, manifest.len,
-                        named ? ",\"annotations\":{\"io.containerd.image.name\":\"" : "",
-                        named ? spec->refs[r] : "", named ? "\"}" : "");
-        }
+        add_entries(&index, spec, &digest, manifest.len, k == 0);
     }
     ld_buf_adds(&index, "]}");
     put(a, "index.json", index.data, index.len);
