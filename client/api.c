@@ -162,24 +162,25 @@ static int finish_work(struct work *work, struct ld_err *err)
     return ld_err_hint(err, "'layerctl job ls' shows what became of it");
 }
 
-int ld_api_long(struct ld_cli *cli, struct ld_http_call *call, struct ld_progress *progress,
+int ld_api_long(struct ld_cli *cli, const struct ld_http_call *call, struct ld_progress *progress,
                 cJSON **ret, struct ld_err *err)
 {
     struct work work = {.progress = progress, .reply = LD_HTTP_REPLY_INIT};
+    struct ld_http_call streamed = *call;
     struct ld_http *http;
     size_t i = 0;
     int r;
 
     if (ld_cli_http(cli, &http, err) < 0)
         return -1;
-    while (call->headers[i])
+    while (streamed.headers[i])
         i++;
-    assert(i + 1 < LD_ARRAY_LEN(call->headers));
-    call->headers[i] = "Accept: application/x-ndjson, application/json";
-    call->write = on_work_data;
-    call->write_arg = &work;
+    assert(i + 1 < LD_ARRAY_LEN(streamed.headers));
+    streamed.headers[i] = "Accept: application/x-ndjson, application/json";
+    streamed.write = on_work_data;
+    streamed.write_arg = &work;
     work.lines = (struct ld_lines)LD_LINES_INIT(on_work_line, &work);
-    r = ld_http_run(http, call, &work.reply, err);
+    r = ld_http_run(http, &streamed, &work.reply, err);
     if (r == 0)
         r = finish_work(&work, err);
     ld_lines_done(&work.lines);

@@ -22,9 +22,10 @@ int ld_api_parse(const struct ld_http_reply *reply, cJSON **ret, struct ld_err *
 int ld_api_json(struct ld_cli *cli, const char *method, const char *target, const cJSON *body,
                 cJSON **ret, struct ld_err *err) ld_must_check;
 
-/* Long work: asks for NDJSON, shows its progress, gives its result. A stream that ends without one
- * is a failure. call->headers has room for one more; call->write is set here. */
-int ld_api_long(struct ld_cli *cli, struct ld_http_call *call, struct ld_progress *progress,
+/* Long work: asks for NDJSON, shows its progress, gives its result, which the caller deletes. A
+ * stream that ends without one is a failure. The call has room for one more header and writes
+ * nowhere. */
+int ld_api_long(struct ld_cli *cli, const struct ld_http_call *call, struct ld_progress *progress,
                 cJSON **ret, struct ld_err *err) ld_must_check;
 
 /* A step of long work, as its stream and its job tell it. */

@@ -37,7 +37,7 @@ struct source {
     const char *label;
     uint64_t done, size;
     struct ld_progress *progress;
-    struct ld_err *err; /* tar's failure */
+    struct ld_err tar_err; /* its code is none while tar has not failed */
     bool ended;
 };
 
@@ -50,7 +50,7 @@ static ssize_t read_source(void *arg, void *data, size_t len)
 
     if (got == 0 && source->tar && !source->ended) {
         source->ended = true;
-        return ld_tar_finish(source->tar, source->err) < 0 ? -EPIPE : 0;
+        return ld_tar_finish(source->tar, &source->tar_err) < 0 ? -EPIPE : 0;
     }
     if (got > 0) {
         source->done += (uint64_t)got;
@@ -63,7 +63,6 @@ static int put(struct ld_cli *cli, const char *target, const char *type, bool ha
                struct source *source, struct ld_err *err)
 {
     autoreply struct ld_http_reply reply = LD_HTTP_REPLY_INIT;
-    struct ld_err tar_err = LD_ERR_INIT;
     struct ld_http_call call = {
         .method = "PUT",
         .target = target,
@@ -78,11 +77,10 @@ static int put(struct ld_cli *cli, const char *target, const char *type, bool ha
 
     if (ld_cli_http(cli, &http, err) < 0)
         return -1;
-    source->err = &tar_err;
     r = ld_http_run(http, &call, &reply, err);
     ld_progress_clear(source->progress);
-    if (tar_err.code != LD_E_NONE)
-        *err = tar_err;
+    if (source->tar_err.code != LD_E_NONE)
+        *err = source->tar_err;
     return r;
 }
 

@@ -48,25 +48,35 @@ void ld_out_raw_json(const char *json, size_t len)
     put(&buf);
 }
 
+/* cJSON indents by tabs and puts an empty object on two lines. Line ends and tabs stand between
+ * tokens only: inside strings they are escaped. */
+static void add_indented(struct ld_buf *buf, const char *json)
+{
+    for (const char *p = json; *p; p++) {
+        size_t blank = *p == '{' ? strspn(p + 1, "\n\t") : 0;
+
+        if (blank > 0 && p[1 + blank] == '}') {
+            ld_buf_addc(buf, '{');
+            p += blank;
+        } else if (*p == '\t' && p > json && p[-1] == ':') {
+            ld_buf_addc(buf, ' ');
+        } else if (*p == '\t') {
+            ld_buf_adds(buf, "  ");
+        } else {
+            ld_buf_addc(buf, *p);
+        }
+    }
+}
+
 void ld_out_pretty_json(const cJSON *json)
 {
+    autobuf struct ld_buf buf = LD_BUF_INIT(OUT_MAX);
     char *text = cJSON_Print(json);
 
-    if (text) {
-        autobuf struct ld_buf buf = LD_BUF_INIT(OUT_MAX);
-
-        /* cJSON indents by tabs; inside strings tabs are always escaped. */
-        for (const char *p = text; *p; p++) {
-            if (*p == '\t' && (p == text || p[-1] == '\n' || p[-1] == '\t'))
-                ld_buf_adds(&buf, "  ");
-            else if (*p == '\t')
-                ld_buf_addc(&buf, ' ');
-            else
-                ld_buf_addc(&buf, *p);
-        }
-        ld_out_raw_json(ld_buf_str(&buf), buf.len);
-    }
+    if (text)
+        add_indented(&buf, text);
     cJSON_free(text);
+    ld_out_raw_json(ld_buf_str(&buf), buf.len);
 }
 
 void ld_out_compact_json(const cJSON *json)
