@@ -47,6 +47,33 @@ void ld_import_tell(const struct ld_import *imp, const char *phase, const struct
     imp->options->progress(imp->options->progress_arg, phase, id ? text : NULL, current, total);
 }
 
+static int take_memory(void *arg, uint64_t bytes, struct ld_err *err)
+{
+    struct ld_import_codec *codec = arg;
+
+    return ld_inflight_take_memory(codec->inflight, bytes, codec->cancel, err);
+}
+
+static void give_memory(void *arg, uint64_t bytes)
+{
+    struct ld_import_codec *codec = arg;
+
+    ld_inflight_give_memory(codec->inflight, bytes);
+}
+
+void ld_import_codec_init(struct ld_import_codec *codec, const struct ld_import *imp,
+                          const bool *cancel)
+{
+    const struct ld_import_limits *limits = &imp->core->config->import;
+
+    codec->inflight = imp->core->inflight;
+    codec->cancel = cancel;
+    codec->budget =
+        (struct ld_codec_budget){.take = take_memory, .give = give_memory, .arg = codec};
+    codec->limits = (struct ld_codec_limits){
+        .max_window = limits->decoder_memory, .max_ratio = limits->ratio, .budget = &codec->budget};
+}
+
 int ld_import_check(const struct ld_import_options *o, struct ld_err *err)
 {
     enum ld_archive_format format;
@@ -70,11 +97,9 @@ int ld_import_check(const struct ld_import_options *o, struct ld_err *err)
 static int open_archive(struct ld_import *imp, struct ld_err *err)
 {
     const struct ld_import_options *o = imp->options;
-    const struct ld_import_limits *limits = &imp->core->config->import;
-    struct ld_codec_limits codec = {.max_window = limits->decoder_memory,
-                                    .max_ratio = limits->ratio};
+    struct ld_import_codec codec = {.inflight = NULL};
     struct ld_archive_options options = {.ref = o->ref,
-                                         .limits = &codec,
+                                         .limits = &codec.limits,
                                          .tmp_dir = imp->core->root.staging_fd,
                                          .cancel = o->cancel};
     char *const *warnings;
@@ -84,6 +109,7 @@ static int open_archive(struct ld_import *imp, struct ld_err *err)
     if (ld_import_check(o, err) < 0 || ld_core_may_grow(imp->core, 0, err) < 0 ||
         ld_root_free_bytes(&imp->core->root, &free_bytes, err) < 0)
         return -1;
+    ld_import_codec_init(&codec, imp, o->cancel);
     if (o->format)
         (void)ld_archive_format_parse(o->format, &options.format); /* just checked */
     options.copy_space = free_bytes > imp->core->config->min_free_bytes

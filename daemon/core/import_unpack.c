@@ -16,9 +16,7 @@
 #include "daemon/base/mem.h"
 #include "daemon/core/config.h"
 #include "daemon/core/import_impl.h"
-#include "daemon/core/inflight.h"
 #include "daemon/image/archive.h"
-#include "daemon/image/codec.h"
 #include "daemon/image/untar.h"
 #include "daemon/jobs/lane.h"
 
@@ -61,27 +59,6 @@ static void meter_free(struct ld_source *source)
 }
 
 static const struct ld_source_ops meter_ops = {.read = meter_read, .free = meter_free};
-
-/* ---- memory of decoders ---- */
-
-struct budget {
-    struct ld_inflight *inflight;
-    const bool *cancel;
-};
-
-static int take_memory(void *arg, uint64_t bytes, struct ld_err *err)
-{
-    struct budget *b = arg;
-
-    return ld_inflight_take_memory(b->inflight, bytes, b->cancel, err);
-}
-
-static void give_memory(void *arg, uint64_t bytes)
-{
-    struct budget *b = arg;
-
-    ld_inflight_give_memory(b->inflight, bytes);
-}
 
 /* ---- one layer ---- */
 
@@ -138,9 +115,7 @@ struct reader {
     struct meter meter;
     struct ld_source *hashed;
     struct ld_source *tar;
-    struct budget budget;
-    struct ld_codec_budget codec_budget;
-    struct ld_codec_limits limits;
+    struct ld_import_codec codec;
 };
 
 static void reader_done(struct reader *r)
@@ -153,15 +128,8 @@ static void reader_done(struct reader *r)
 static int reader_open(struct ld_import *imp, const struct ld_archive_layer *layer,
                        const bool *cancel, struct reader *r, struct ld_err *err)
 {
-    const struct ld_import_limits *limits = &imp->core->config->import;
-
-    r->budget = (struct budget){.inflight = imp->core->inflight, .cancel = cancel};
-    r->codec_budget =
-        (struct ld_codec_budget){.take = take_memory, .give = give_memory, .arg = &r->budget};
-    r->limits = (struct ld_codec_limits){.max_window = limits->decoder_memory,
-                                         .max_output = limits->layer_bytes,
-                                         .max_ratio = limits->ratio,
-                                         .budget = &r->codec_budget};
+    ld_import_codec_init(&r->codec, imp, cancel);
+    r->codec.limits.max_output = imp->core->config->import.layer_bytes;
     r->file = ld_source_fd_new(ld_archive_fd(imp->archive), layer->span.offset, layer->span.size);
     r->meter = (struct meter){.source = {&meter_ops},
                               .below = r->file,
@@ -170,7 +138,7 @@ static int reader_open(struct ld_import *imp, const struct ld_archive_layer *lay
                               .id = layer->has_diff_id ? &layer->diff_id : NULL,
                               .total = layer->span.size};
     r->hashed = ld_source_digest_new(&r->meter.source);
-    return ld_decoder_new(r->hashed, &r->limits, &r->tar, err);
+    return ld_decoder_new(r->hashed, &r->codec.limits, &r->tar, err);
 }
 
 static int check_blob(const struct ld_archive_layer *layer, struct reader *r, struct ld_err *err)
