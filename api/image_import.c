@@ -24,7 +24,7 @@ struct import {
     struct ld_verb verb; /* first: it is freed by the verb */
     struct ld_core *core;
     struct ld_task *task;
-    struct ld_ring *ring; /* the worker's side, until the verb is freed: cancelling may abort it */
+    struct ld_ring *ring; /* the worker's side; left when the verb is freed */
     struct ld_write w;
     char request_id[40];
     char *format, *ref; /* or NULL */
@@ -148,11 +148,8 @@ static int run(struct ld_op *op, struct ld_err *err)
 static void cancel_import(void *arg)
 {
     struct import *imp = arg;
-    struct ld_err err = LD_ERR_INIT;
 
-    (void)ld_err_set(&err, LD_E_CANCELED, "the import was cancelled");
     ld_ops_cancel(ld_core_ops(imp->core), &imp->verb.op);
-    ld_ring_abort(imp->ring, &err); /* it may wait for bytes */
 }
 
 static struct cJSON *render(struct ld_verb *verb, struct ld_request *req, int *status)
