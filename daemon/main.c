@@ -253,8 +253,18 @@ static void feed_watchdog(void *arg)
     (void)sd_notify(0, "WATCHDOG=1");
 }
 
+/* A second signal must not kill what is closing: the exit status tells that all is well. */
+static void block_signals(void)
+{
+    sigset_t all;
+
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_BLOCK, &all, NULL); /* constants: cannot fail */
+}
+
 static void close_all(struct daemon *d)
 {
+    block_signals();
     ld_timer_free(d->watchdog);
     ld_timer_free(d->impatient);
     for (size_t i = 0; i < LD_ARRAY_LEN(d->signals); i++)
