@@ -212,7 +212,7 @@ static int get_xattrs(struct ld_pending *p, const struct head *head, struct ld_e
     if (get(p, p->xattrs, head->xattrs_len, err) < 0)
         return -1;
     for (size_t i = 0; i < p->list.n; i++) {
-        struct xattr_head x;
+        struct xattr_head x = {.len = 0};
 
         if (head->xattrs_len - at < sizeof(x))
             return ld_err_set(err, LD_E_INTERNAL, "a layer's notes are damaged");
@@ -229,7 +229,7 @@ static int get_xattrs(struct ld_pending *p, const struct head *head, struct ld_e
 
 int ld_pending_next(struct ld_pending *p, struct ld_pending_note *ret, struct ld_err *err)
 {
-    struct head head;
+    struct head head = {.kind = 0};
 
     if (p->at >= p->end && p->pos == p->len)
         return 0;
