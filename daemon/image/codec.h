@@ -1,9 +1,9 @@
 /* Decompression as a source: gzip, zstd, xz, bzip2, told apart by their first bytes.
  *
  * Everything that the command line tools read as one stream is one stream here: gzip members, zstd
- * frames (skippable ones too), xz streams with padding, bzip2 streams. What follows the last of
- * them and is not another one is an error, zero bytes after gzip included, as in the Go readers of
- * other engines: the digest of such a blob would cover bytes that nobody has looked at.
+ * frames (skippable ones too), xz streams with padding, bzip2 streams. Zeros after the last gzip
+ * member are padding. Anything else that follows and is not another member is an error: the digest
+ * of such a blob would cover bytes that nobody has looked at.
  *
  * Memory is bounded: a 256 KiB input buffer plus the format's window.
  */

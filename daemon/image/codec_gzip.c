@@ -17,6 +17,21 @@ static int begins_member(const struct ld_codec_io *io)
     return io->in_len >= 3 && memcmp(io->in, "\x1f\x8b\x08", 3) == 0;
 }
 
+/* Writers with blocks of a fixed size (bsdtar, tapes) fill up with zeros, which gzip itself passes
+ * over. True when nothing but zeros was there, and was taken. */
+static bool skip_padding(struct ld_codec_io *io)
+{
+    size_t n = 0;
+
+    while (n < io->in_len && io->in[n] == 0)
+        n++;
+    if (n == 0 || n < io->in_len)
+        return false;
+    io->in += n;
+    io->in_len = 0;
+    return true;
+}
+
 static int begin(bool *begun, const struct ld_codec_io *io, struct ld_err *err)
 {
     if (!begins_member(io))
@@ -80,6 +95,8 @@ static int gzip_step(void *state, struct ld_codec_io *io, struct ld_err *err)
     int rc;
 
     if (!g->begun) {
+        if (skip_padding(io))
+            return 1;
         if (begin(&g->begun, io, err) < 0)
             return -1;
         isal_inflate_reset(inflate);
@@ -131,6 +148,8 @@ static int gzip_step(void *state, struct ld_codec_io *io, struct ld_err *err)
     int rc;
 
     if (!g->begun) {
+        if (skip_padding(io))
+            return 1;
         if (begin(&g->begun, io, err) < 0)
             return -1;
         (void)inflateReset(&g->z); /* fails only for a state that was never made */

@@ -183,7 +183,7 @@ LD_TEST(codec, refuses_truncated_data)
 LD_TEST(codec, refuses_what_follows_the_data)
 {
     static const char *const forms[] = {
-        "gzip -c small; printf x",       "gzip -c small; head -c 512 /dev/zero",
+        "gzip -c small; printf x",       "gzip -c small; head -c 512 /dev/zero; printf x",
         "gzip -c small; printf '\\037'", "zstd -qc small; printf garbage",
         "xz -c small; printf garbage",   "xz -c small; head -c 3 /dev/zero",
         "bzip2 -c small; printf x",
@@ -199,6 +199,27 @@ LD_TEST(codec, refuses_what_follows_the_data)
         packed = ld_test_file("packed");
         ld_test_fails(decode(packed.data, packed.len, 0, &limits, &got, &err), &err,
                       LD_E_BAD_CONTENT);
+    }
+}
+
+LD_TEST(codec, passes_over_zeros_after_gzip)
+{
+    static const char *const forms[] = {"head -c 1 /dev/zero", "head -c 10240 /dev/zero",
+                                        "head -c 700000 /dev/zero"};
+    autobuf struct ld_buf data = {0};
+
+    make_files(SMALL);
+    data = ld_test_file("small");
+    for (size_t i = 0; i < LD_ARRAY_LEN(forms); i++) {
+        const struct ld_codec_limits limits = {0};
+        struct ld_err err = LD_ERR_INIT;
+        autobuf struct ld_buf packed = {0}, got = LD_BUF_INIT(1 << 26);
+
+        ld_test_sh("(gzip -c small; %s) > packed", forms[i]);
+        packed = ld_test_file("packed");
+        ld_test_ok(decode(packed.data, packed.len, 0, &limits, &got, &err), &err);
+        cr_assert_eq(got.len, data.len);
+        cr_assert_eq(memcmp(got.data, data.data, got.len), 0);
     }
 }
 
