@@ -107,6 +107,8 @@ int ld_container_admit_mount(struct ld_core *core, const char *text, struct ld_o
         if (ld_store_volume_get(core->store, c.mounts[i].volume_id, &v, err) < 0)
             return ld_err_prefix(err, "the volume for '%s'", c.mounts[i].target);
         ld_op_key(op, v.seeded ? LD_SHARED : LD_EXCLUSIVE, "v:%s", v.id);
+        if (!v.seeded)
+            op->lane = LD_LANE_COPY; /* filling it from the image is no short work */
     }
     return 0;
 }

@@ -70,12 +70,11 @@ struct ld_mount_entry *ld_mounts_enter(struct ld_mounts *m, ld_sid sid)
 
 void ld_mounts_leave(struct ld_mounts *m, struct ld_mount_entry *e)
 {
-    bool is_empty = e->kept < 0 && !e->views && !e->is_staged;
-
     pthread_mutex_unlock(&e->work);
     pthread_mutex_lock(&m->lock);
-    /* The last to leave sees the fields as they are: nobody else can be in without a reference. */
-    if (--e->refs == 0 && is_empty && !e->mount_id && !e->is_held) {
+    /* Only the last one may look at the fields under `work`: whoever was in after us has left, too. */
+    if (--e->refs == 0 && !e->mount_id && !e->is_held && e->kept < 0 && !e->views &&
+        !e->is_staged) {
         HASH_DEL(m->entries, e);
         entry_free(e);
     }
