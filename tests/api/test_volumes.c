@@ -306,6 +306,36 @@ LD_API_TEST(mounts, bind_and_tmpfs_appear_in_the_container)
     cr_expect_eq(ld_test_count_mounts(at.s), 0, "nothing is left mounted");
 }
 
+LD_API_TEST(mounts, of_a_subpath_show_only_it_and_never_leave_the_source)
+{
+    static const struct {
+        const char *subpath, *code;
+    } bad[] = {{"none", "not_found"}, {"out", "invalid"}, {"../host2", "invalid"}};
+    autoclose int host = ld_test_mkdir("host");
+    autofree char *members = NULL;
+
+    ld_test_sh("mkdir -m 755 host/in host2; echo inner > host/in/file; ln -s /mnt/host2 host/out");
+    ld_have_base(c);
+    members = ld_asprintf("'mounts':[{'type':'bind','source':'%s/host','target':'/srv',"
+                          "'subpath':'in'}]",
+                          ld_test_dir());
+    (void)ld_create(c, "one", "base", members);
+    cr_expect_str_eq(ld_str(ld_want(c, 200, "GET", NULL, "/v1/containers/one"), "mounts.0.subpath"),
+                     "in");
+    holds(ld_mount(c, "one").s, "srv/file", "inner\n");
+    ld_unmount(c, "one");
+    for (size_t i = 0; i < LD_ARRAY_LEN(bad); i++) {
+        struct ld_text name = ld_textf("bad%zu", i);
+        autofree char *more = ld_asprintf("'mounts':[{'type':'bind','source':'%s/host',"
+                                          "'target':'/srv','subpath':'%s'}]",
+                                          ld_test_dir(), bad[i].subpath);
+
+        (void)ld_create(c, name.s, "base", more);
+        (void)ld_want_error(c, bad[i].code, "POST", NULL, "/v1/containers/%s/mount", name.s);
+    }
+    ld_test_sh("test -z \"$(ls -A host2)\"");
+}
+
 LD_API_TEST(mounts, need_their_targets_in_a_read_only_container)
 {
     ld_have_base(c);
