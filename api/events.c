@@ -22,6 +22,8 @@
 #include "daemon/base/mem.h"
 #include "daemon/base/parse.h"
 #include "daemon/core/core.h"
+#include "daemon/core/image.h"
+#include "daemon/image/ref.h"
 #include "daemon/jobs/loop.h"
 
 enum {
@@ -35,11 +37,23 @@ enum {
 struct wish {
     struct ld_core *core;
     struct ld_filters filters;
+    char ref[LD_REFERENCE_TEXT]; /* the filter "object" as an image's name, as records have it */
     uint64_t after;
     uint64_t left; /* events until the end; UINT64_MAX: no limit */
 };
 
 /* ---- events as lines ---- */
+
+/* References are shown in their short form. */
+static cJSON *name_json(const struct ld_event *event)
+{
+    autofree char *shown = NULL;
+
+    if (!event->object_name || strcmp(event->kind, "image") != 0)
+        return ld_json_text(event->object_name);
+    shown = ld_image_short_ref(event->object_name);
+    return ld_json_text(shown);
+}
 
 static cJSON *event_json(const struct ld_event *event)
 {
@@ -52,7 +66,7 @@ static cJSON *event_json(const struct ld_event *event)
     cJSON_AddStringToObject(json, "type", event->type);
     cJSON_AddStringToObject(object, "kind", event->kind);
     cJSON_AddItemToObject(object, "id", ld_json_text(event->object_id));
-    cJSON_AddItemToObject(object, "name", ld_json_text(event->object_name));
+    cJSON_AddItemToObject(object, "name", name_json(event));
     if (event->uid >= 0) {
         cJSON_AddItemToObject(actor, "uid", ld_json_u64((uint64_t)event->uid));
         cJSON_AddItemToObject(actor, "pid", ld_json_u64(event->pid > 0 ? (uint64_t)event->pid : 0));
@@ -90,7 +104,8 @@ static int read_page(struct wish *wish, struct ld_buf *buf, bool *ret_more, stru
                                    .limit = wish->left < PAGE ? wish->left : PAGE,
                                    .type_glob = ld_filter_get(&wish->filters, "type"),
                                    .kind = ld_filter_get(&wish->filters, "kind"),
-                                   .object = ld_filter_get(&wish->filters, "object")};
+                                   .object = ld_filter_get(&wish->filters, "object"),
+                                   .ref = wish->ref[0] ? wish->ref : NULL};
 
     if (ld_store_event_list(ld_core_store(wish->core), &query, &page, err) < 0)
         return -1;
@@ -282,6 +297,16 @@ void ld_followers_free(struct ld_followers *all)
 
 /* ---- the request ---- */
 
+static void read_object(struct wish *wish)
+{
+    const char *object = ld_filter_get(&wish->filters, "object");
+    struct ld_err ignored = LD_ERR_INIT;
+    struct ld_reference ref;
+
+    if (object && ld_reference_parse(object, &ref, &ignored) == 0)
+        ld_reference_format(&ref, wish->ref);
+}
+
 static int read_wish(const struct ld_request *req, struct wish *wish, struct ld_err *err)
 {
     const char *after = ld_request_query(req, "after");
@@ -290,6 +315,7 @@ static int read_wish(const struct ld_request *req, struct wish *wish, struct ld_
     if (ld_request_u64(req, "limit", 1, LD_STORE_PAGE_MAX, &wish->left, err) < 0 ||
         ld_filters_read(req, "type kind object", &wish->filters, err) < 0)
         return -1;
+    read_object(wish);
     if (!after)
         return 0;
     if (strcmp(after, "latest") == 0)

@@ -201,7 +201,8 @@ static int read_events(struct ld_db *db, const struct ld_event_query *query,
         db,
         "SELECT id, time_ns, type, kind, object_id, object_name, uid, pid, request_id, attributes,"
         " (?2 IS NULL OR type GLOB ?2) AND (?3 IS NULL OR kind = ?3)"
-        " AND (?4 IS NULL OR object_id = ?4 OR object_name = ?4)"
+        " AND (?4 IS NULL OR object_id = ?4 OR object_name = ?4"
+        "      OR (kind = 'image' AND object_name = ?7))"
         " AND (?5 = 0 OR time_ns >= ?5) AND (?6 = 0 OR time_ns < ?6)"
         " FROM events WHERE id > ?1 ORDER BY id",
         err);
@@ -216,6 +217,7 @@ static int read_events(struct ld_db *db, const struct ld_event_query *query,
     ld_bind(stmt, 4, query->object);
     ld_bind(stmt, 5, query->since_ns);
     ld_bind(stmt, 6, query->until_ns);
+    ld_bind(stmt, 7, query->ref);
     page->next = query->after;
     for (size_t scanned = 0; (rc = ld_sql_next(stmt, err)) > 0; scanned++) {
         if (page->n >= limit || scanned >= SCAN_ROWS || bytes > LD_PAGE_BYTES) {

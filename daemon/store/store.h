@@ -373,6 +373,7 @@ struct ld_event_query {
     const char *type_glob; /* or NULL, as these */
     const char *kind;
     const char *object; /* id or name */
+    const char *ref;    /* another form of it: the name of an image */
     int64_t since_ns, until_ns;
 };
 /* At most 1,000 rows; a filtered page may be empty with `more` set: go on with `next`. */

@@ -1,12 +1,16 @@
 /* Events: every change tells one, ids grow, a client that resumes misses nothing. */
+#include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
 #include <cjson/cJSON.h>
 
 #include "daemon/base/buf.h"
+#include "daemon/base/fdio.h"
 #include "daemon/base/mem.h"
 #include "tests/lib/api.h"
+#include "tests/lib/store.h"
 
 /* The lines of an events reply: types joined by blanks; the last id. */
 static int64_t read_events(const char *text, struct ld_buf *types)
@@ -85,6 +89,8 @@ LD_API_TEST(events, are_filtered)
         {"filter=object=web&filter=type=*.mount", "container.mount"},
         {"filter=kind=volume&limit=1", "volume.create"},
         {"filter=type=none", ""},
+        {"filter=object=base", "image.import image.tag"},
+        {"filter=object=docker.io/library/base:latest&filter=type=*.tag", "image.tag"},
     };
 
     ld_have_base(c);
@@ -170,4 +176,159 @@ LD_API_TEST(events, followers_end_when_the_daemon_stops)
     cr_expect_not(ld_stream_wait(stream, "never", 5));
     ld_stream_close(stream);
     ld_daemon_again(d);
+}
+
+/* ---- followers and a daemon that is killed ---- */
+
+struct maker {
+    struct ld_client *client;
+    pthread_t thread;
+    int round;
+    int made; /* acknowledged: v-ROUND-0 to v-ROUND-(made - 1) */
+};
+
+static void *make_until_it_dies(void *arg)
+{
+    struct maker *m = arg;
+
+    for (;; m->made++) {
+        autofree char *body = ld_asprintf("{'name':'v-%d-%d'}", m->round, m->made);
+        const struct ld_reply *reply = ld_client_call(
+            m->client, &(struct ld_call){.method = "POST", .target = "/v1/volumes", .json = body});
+
+        if (!reply || reply->status != 201)
+            return NULL;
+    }
+}
+
+/* Adds the names of the whole lines in text; the last id. Ids grow beyond `last`. */
+static int64_t take_lines(const char *text, int64_t last, struct ld_buf *names)
+{
+    for (const char *line = text, *nl; (nl = strchr(line, '\n')) != NULL; line = nl + 1) {
+        cJSON *event = cJSON_ParseWithLength(line, (size_t)(nl - line));
+        int64_t id = ld_int(event, "id");
+
+        cr_expect_gt(id, last, "an event comes once, in order");
+        last = id;
+        ld_buf_addf(names, "<%s>", ld_str(event, "object.name"));
+        cJSON_Delete(event);
+    }
+    return last;
+}
+
+/* What was acknowledged is told exactly once, to a follower that resumes where it was cut off. */
+LD_API_TEST(events, are_followed_over_kills_without_loss_or_repetition)
+{
+    enum { ROUNDS = 4 };
+    autobuf struct ld_buf names = LD_BUF_INIT(4 << 20);
+    struct maker makers[ROUNDS];
+    int64_t last = 0;
+
+    for (int round = 0; round <= ROUNDS; round++) {
+        autofree char *target = ld_asprintf("/v1/events?follow=1&after=%lld", (long long)last);
+        struct ld_stream *stream = ld_stream_open(d->socket, target);
+        struct maker *m = &makers[round];
+        autofree char *seen = NULL;
+
+        if (round == ROUNDS) {
+            (void)ld_want(c, 201, "POST", "{'name':'the-end'}", "/v1/volumes");
+            cr_assert(ld_stream_wait(stream, "\"the-end\"", 20));
+        } else {
+            *m = (struct maker){.client = ld_client_new(d->socket), .round = round};
+            cr_assert_eq(pthread_create(&m->thread, NULL, make_until_it_dies, m), 0);
+            seen = ld_asprintf("\"v-%d-%d\"", round, 20 * (round + 1));
+            cr_assert(ld_stream_wait(stream, seen, 20));
+            ld_daemon_kill(d);
+            cr_assert_eq(pthread_join(m->thread, NULL), 0);
+            ld_client_free(m->client);
+            (void)ld_stream_wait(stream, "what was on its way", 1);
+        }
+        last = take_lines(ld_stream_text(stream), last, &names);
+        ld_stream_close(stream);
+        if (round < ROUNDS)
+            ld_daemon_again(d);
+    }
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int i = 0; i < makers[round].made; i++) {
+            autofree char *name = ld_asprintf("<v-%d-%d>", round, i);
+            const char *at = strstr(ld_buf_str(&names), name);
+
+            cr_expect(at, "%s was acknowledged and never told", name);
+            cr_expect_not(at && strstr(at + 1, name), "%s was told twice", name);
+        }
+    }
+}
+
+/* ---- very many ---- */
+
+static void add_events(struct ld_daemon *d, int n, uint64_t keep)
+{
+    struct ld_store_options options = {.max_events = keep};
+    struct ld_note note = {
+        .type = "volume.create", .kind = "volume", .id = ld_test_id(1), .name = "stuffed"};
+    struct ld_err err = LD_ERR_INIT;
+    struct ld_store *store = NULL;
+    int dir;
+
+    ld_daemon_stop(d);
+    dir = open(d->data_root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    ld_test_ok(ld_store_open(dir, &options, &store, &err), &err);
+    for (int i = 0; i < n; i++)
+        ld_store_event_post(store, &LD_WRITE_SELF, &note);
+    ld_test_ok(ld_store_flush(store, &err), &err);
+    ld_test_ok(ld_store_flush(store, &err), &err); /* the trimming was queued by the last batch */
+    ld_store_close(store);
+    ld_close(dir);
+    ld_daemon_again(d);
+}
+
+LD_API_TEST(events, that_are_kept_no_longer_are_told_as_a_gap)
+{
+    const struct ld_reply *reply;
+    cJSON *line;
+    int64_t from, to;
+
+    (void)ld_want(c, 201, "POST", "{'name':'first'}", "/v1/volumes");
+    add_events(d, 1500, 100);
+    reply = ld_call(c, &(struct ld_call){.method = "GET", .target = "/v1/events?after=1"});
+    line = cJSON_ParseWithLength(reply->body, strcspn(reply->body, "\n"));
+    from = ld_int(line, "gap.from");
+    to = ld_int(line, "gap.to");
+    cJSON_Delete(line);
+    cr_expect_eq(from, 2);
+    cr_expect_gt(to, 400);
+    line = cJSON_Parse(strchr(reply->body, '\n') + 1);
+    cr_expect_gt(ld_int(line, "id"), to);
+    cJSON_Delete(line);
+    reply = ld_call(c, &(struct ld_call){.method = "GET", .target = "/v1/events"});
+    cr_expect_not(strstr(reply->body, "gap"), "who asks for all that is kept misses nothing");
+}
+
+/* More than a feed takes at once, to a client that does not read for a while: it is neither cut
+ * off nor does it miss any, and it goes on with what is new. */
+LD_API_TEST(events, of_the_past_reach_a_slow_follower_whole)
+{
+    enum { N = 20000 };
+    static const char request[] =
+        "GET /v1/events?follow=1&limit=1000 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    struct ld_stream *stream;
+    autofree char *reply = NULL;
+    int lines = 0, fd;
+
+    add_events(d, N, 0);
+    fd = ld_raw_connect(d->socket);
+    ld_raw_send(fd, request, strlen(request));
+    stream = ld_stream_open(d->socket, "/v1/events?follow=1");
+    for (int i = 0; i < 200; i++)
+        (void)ld_want(c, 201, "POST", NULL, "/v1/volumes");
+    (void)ld_want(c, 201, "POST", "{'name':'newest'}", "/v1/volumes");
+    cr_assert(ld_stream_wait(stream, "\"newest\"", 60));
+    for (const char *nl = ld_stream_text(stream); (nl = strchr(nl, '\n')) != NULL; nl++)
+        lines++;
+    cr_expect_eq(lines, N + 201);
+    (void)read_events(ld_stream_text(stream), NULL);
+    ld_stream_close(stream);
+    reply = ld_raw_read(fd, 20); /* ends by itself: the limit */
+    cr_expect(strncmp(reply, "HTTP/1.1 200", 12) == 0 && strstr(reply, "\"stuffed\""));
+    ld_close(fd);
 }
