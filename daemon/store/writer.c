@@ -13,6 +13,7 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -471,12 +472,18 @@ static void *writer_main(void *arg)
 
 int ld_writer_start(struct ld_store *store, struct ld_err *err)
 {
+    sigset_t all, before;
     int rc;
 
     (void)sqlite3_wal_autocheckpoint(ld_db_handle(store->writer), 0);
     (void)sqlite3_wal_hook(ld_db_handle(store->writer), count_frames, store);
     store->is_full = true; /* as the opening transaction has set it */
+    /* Signals are the main thread's: while it closes it blocks them, and then they would be ours.
+     */
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before); /* constants: cannot fail */
     rc = pthread_create(&store->thread, NULL, writer_main, store);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (rc != 0)
         return ld_err_sys(err, -rc, "start the store's thread");
     store->has_thread = true;

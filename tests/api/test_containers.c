@@ -196,7 +196,7 @@ LD_API_TEST(containers, are_found_by_id_name_and_unique_prefix)
     for (int i = 0; i < N; i++) {
         char name[16];
 
-        (void)snprintf(name, sizeof(name), "c%d", i);
+        (void)snprintf(name, sizeof(name), "n%d", i); /* no hex digits */
         ids[i] = ld_create(c, name, "base", NULL);
     }
     (void)ld_want(c, 200, "GET", NULL, "/v1/containers/%s", ids[7].s);
@@ -653,7 +653,7 @@ LD_API_TEST(containers, cost_little_disk_each)
     for (int i = 0; i < N; i++) {
         char name[16];
 
-        (void)snprintf(name, sizeof(name), "c%d", i);
+        (void)snprintf(name, sizeof(name), "n%d", i); /* no hex digits */
         (void)ld_create(c, name, "base", "'driver':'overlay'");
     }
     ld_data_usage(d, &after);

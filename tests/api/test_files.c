@@ -402,5 +402,13 @@ LD_TEST(files, say_no_space_and_change_nothing_on_a_full_disk)
     cr_expect_eq(reply->status, 507, "%d %s", reply->status, reply->body);
     cr_expect_str_eq(get(c, "path=/etc/motd", octets)->body, "second\n");
     ld_close(in);
+    /* What says that a file of the image is gone is a file itself. */
+    (void)ld_mount(c, "web");
+    ld_test_sh("cd small && until ! fallocate -l 1M fill$((n=n+1)) 2>/dev/null; do :; done;"
+               "until ! touch $(seq -f x%%.0f $((k=k+1)) $((k=k+499))) 2>/dev/null; do :; done");
+    (void)ld_want_error(c, "no_space", "DELETE", NULL, "/v1/containers/web/files?path=/etc/motd");
+    ld_test_sh("rm -f small/fill* && find small -maxdepth 1 -name 'x*' -delete");
+    (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/web/files?path=/etc/motd");
+    ld_unmount(c, "web");
     ld_api_finish(d);
 }

@@ -5,6 +5,7 @@
 
 #include <cjson/cJSON.h>
 
+#include "daemon/base/digest.h"
 #include "daemon/base/fdio.h"
 #include "daemon/base/mem.h"
 #include "tests/lib/api.h"
@@ -348,4 +349,58 @@ LD_API_TEST(info, tells_drivers_limits_and_counts)
         defaults += ld_bool(driver, "default");
     cr_expect_eq(defaults, 1);
     ld_unmount(c, "web");
+}
+
+/* A root file system of one file: its layer's chain ID is the digest of its tar. */
+static struct ld_blob numbered_tar(unsigned n, struct ld_digest *ret_chain)
+{
+    struct ld_text text = ld_textf("%u", n);
+    const struct ld_entry entry = {"n", LD_ENTRY_FILE, text.s};
+    struct ld_blob tar = ld_make_tar(&entry, 1);
+
+    *ret_chain = ld_digest_of(tar.data, tar.len);
+    return tar;
+}
+
+/* Two tars whose digests begin with the same four digits. */
+static void find_twins(unsigned ret[2], char prefix[5])
+{
+    static unsigned seen[1 << 16]; /* number + 1 of the tar that has these first two bytes */
+
+    for (unsigned n = 0; n < 1 << 20; n++) {
+        struct ld_digest chain;
+        struct ld_blob tar = numbered_tar(n, &chain);
+        unsigned *slot = &seen[chain.bytes[0] << 8 | chain.bytes[1]];
+
+        ld_blob_done(&tar);
+        if (*slot) {
+            ret[0] = *slot - 1;
+            ret[1] = n;
+            (void)snprintf(prefix, 5, "%02x%02x", chain.bytes[0], chain.bytes[1]);
+            return;
+        }
+        *slot = n + 1;
+    }
+    cr_assert_fail("no twins");
+}
+
+LD_API_TEST(layers, with_the_same_prefix_are_ambiguous)
+{
+    unsigned twins[2];
+    char prefix[5];
+
+    find_twins(twins, prefix);
+    for (size_t i = 0; i < 2; i++) {
+        struct ld_digest chain;
+        struct ld_blob tar = numbered_tar(twins[i], &chain);
+        struct ld_text query = ld_textf("?ref=twin%zu&format=rootfs", i);
+        char text[LD_DIGEST_TEXT];
+
+        (void)ld_import(c, &tar, query.s);
+        ld_digest_format(&chain, text);
+        (void)ld_want(c, 200, "GET", NULL, "/v1/layers/%s", text);
+        (void)ld_want(c, 200, "GET", NULL, "/v1/layers/%.20s", text + 7);
+        ld_blob_done(&tar);
+    }
+    (void)ld_want_error(c, "conflict", "GET", NULL, "/v1/layers/%s", prefix);
 }

@@ -225,6 +225,55 @@ LD_API_TEST(jobs, are_cancelled_while_their_client_is_silent)
     stalled_done(&s);
 }
 
+struct piper {
+    struct ld_client *client;
+    pthread_t thread;
+    int from;
+    char code[32];
+    bool has_job;
+};
+
+static void *import_from_pipe(void *arg)
+{
+    static const char *const as_ndjson[] = {"Accept: application/x-ndjson", NULL};
+    struct piper *p = arg;
+    const struct ld_reply *reply =
+        ld_client_call(p->client, &(struct ld_call){.method = "POST",
+                                                    .target = "/v1/images/import",
+                                                    .body_fd = p->from,
+                                                    .chunked = true,
+                                                    .headers = as_ndjson});
+
+    if (reply && reply->status == 503 && reply->json)
+        (void)snprintf(p->code, sizeof(p->code), "%s", ld_str(reply->json, "error.code"));
+    p->has_job = ld_client_header(p->client, "X-Layerd-Job") != NULL;
+    return NULL;
+}
+
+/* Nothing has been sent yet, so even a stream can say so by its status. */
+LD_API_TEST(jobs, that_are_cancelled_say_so_to_their_client)
+{
+    struct ld_blob base = ld_make_base();
+    struct stalled s = {.client = c, .fd = -EBADF};
+    struct piper p = {.client = ld_client_new(d->socket)};
+    int ends[2];
+
+    cr_assert_eq(pipe2(ends, O_CLOEXEC), 0);
+    p.from = ends[0];
+    cr_assert_eq(pthread_create(&p.thread, NULL, import_from_pipe, &p), 0);
+    cr_assert_eq(write(ends[1], base.data, 8192), 8192);
+    cr_assert(ld_test_wait(it_runs, &s, 10));
+    (void)ld_want(c, 200, "DELETE", NULL, "/v1/jobs/%s", s.id.s);
+    ld_close(ends[1]);
+    cr_assert_eq(pthread_join(p.thread, NULL), 0);
+    cr_expect_str_eq(p.code, "canceled");
+    cr_expect_not(p.has_job);
+    expect_state(c, s.id.s, "canceled");
+    ld_client_free(p.client);
+    ld_close(ends[0]);
+    ld_blob_done(&base);
+}
+
 /* Whichever comes first, job and images agree; a second request to cancel is no error while it
  * runs. */
 LD_API_TEST(jobs, are_cancelled_at_any_time_or_not_at_all)

@@ -354,8 +354,8 @@ test_system() {
     run 0 layerctl df --format json
     run 0 layerctl version
     has version "$out" "layerd    0."
-    run 0 layerctl events -f type=container.created
-    has events "$out" "container.created*web"
+    run 0 layerctl events -f type=container.create
+    has events "$out" "container.create*web"
     run 0 layerctl events --after latest
     is "nothing is newer" "$out" ""
     timeout 10 layerctl events -F --after latest --limit 1 >follow.out &
@@ -364,7 +364,7 @@ test_system() {
     layerctl volume create late >/dev/null
     wait $follower
     is "follow" "$?" 0
-    has "the followed event" "$(<follow.out)" "volume.created*late"
+    has "the followed event" "$(<follow.out)" "volume.create*late"
     layerctl volume rm late >/dev/null
     run 0 layerctl api GET /v1
     has api "$out" '"name":"layerd"'

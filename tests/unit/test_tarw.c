@@ -18,7 +18,7 @@ enum { NAME_MAX_LEN = 600 };
 /* An entry that owns its strings. */
 struct made {
     struct ld_tar_entry entry;
-    char name[NAME_MAX_LEN + 1], link[NAME_MAX_LEN + 1];
+    char name[NAME_MAX_LEN + 2], link[NAME_MAX_LEN + 2]; /* a directory's "/" at the end */
     struct ld_tar_xattr xattrs[4];
     char xattr_names[4][32];
     char values[4][300];
