@@ -64,7 +64,6 @@ static const struct key {
     KEY("import", "decoder_memory", SIZE, import.decoder_memory),
     KEY("trash", "keep_containers", SECONDS, trash_containers_ms),
     KEY("trash", "keep_volumes", SECONDS, trash_volumes_ms),
-    KEY("trash", "max_bytes", SIZE, trash_bytes),
 #undef KEY
 };
 
@@ -82,7 +81,6 @@ static void set_defaults(struct ld_config *c)
                    .decoder_memory = UINT64_C(160) << 20},
         .min_free_bytes = UINT64_C(64) << 20,
         .trash_volumes_ms = UINT64_C(24) * 3600 * 1000,
-        .trash_bytes = UINT64_C(10) << 30,
         .drain_timeout_ms = 20000,
     };
 }

@@ -33,7 +33,6 @@ struct ld_config {
     uint64_t min_free_bytes;      /* imports and creates answer no_space below it */
     uint64_t trash_containers_ms; /* how long removed containers and images stay: 0 */
     uint64_t trash_volumes_ms;    /* removed volumes: 24 h */
-    uint64_t trash_bytes;         /* and at most this much */
     uint64_t drain_timeout_ms;    /* how long a stop waits for requests in work */
 };
 
