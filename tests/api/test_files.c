@@ -412,3 +412,22 @@ LD_TEST(files, say_no_space_and_change_nothing_on_a_full_disk)
     ld_unmount(c, "web");
     ld_api_finish(d);
 }
+
+LD_TEST(files, are_not_deleted_where_there_is_no_room_for_a_whiteout)
+{
+    struct ld_daemon *d;
+    struct ld_client *c;
+
+    ld_close(ld_test_fs("small", "ext4", 256));
+    d = ld_daemon_start("small", NULL);
+    c = d->client;
+    ld_have_base(c);
+    (void)ld_create(c, "web", "base", "'driver':'overlay'");
+    ld_test_sh("head -c 1G /dev/zero > /mnt/small/fill 2>/dev/null; true");
+    (void)ld_want_error(c, "no_space", "DELETE", NULL,
+                        "/v1/containers/web/files?path=/usr/lib/deep/file");
+    ld_test_sh("rm /mnt/small/fill");
+    cr_expect_str_eq(get(c, "path=/usr/lib/deep/file", octets)->body, "deep\n");
+    (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/web/files?path=/usr/lib/deep/file");
+    ld_api_finish(d);
+}

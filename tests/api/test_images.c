@@ -192,28 +192,44 @@ LD_API_TEST(images, in_use_are_kept_unless_forced)
     ld_wait_reaped(d);
 }
 
-LD_API_TEST(images, whose_id_begins_alike_are_ambiguous)
+/* The four digits that two of n ids have in common; "" when no two do. */
+static struct ld_text common_prefix(const struct ld_text *ids, int n)
 {
-    static struct ld_text ids[2000];
-    char prefix[5] = "";
+    for (int i = 0; i + 1 < n; i++) {
+        if (strncmp(ids[i].s, ids[n - 1].s, 11) == 0)
+            return ld_textf("%.4s", ids[n - 1].s + 7);
+    }
+    return ld_textf("%s", "");
+}
 
-    for (int n = 0; n < 2000 && !prefix[0]; n++) {
+LD_API_TEST(images, and_layers_whose_ids_begin_alike_are_ambiguous)
+{
+    static struct ld_text ids[3000], chains[3000];
+    struct ld_text image = {""}, layer = {""};
+    const char *prefix = image.s;
+
+    for (int n = 0; n < 3000 && (!image.s[0] || !layer.s[0]); n++) {
         char text[16];
         struct ld_entry entry = {.path = "x", .data = text};
-        struct ld_blob layer, archive;
-        struct ld_image_spec spec = {.layers = &layer, .n_layers = 1};
+        struct ld_blob tar, archive;
+        struct ld_image_spec spec = {.layers = &tar, .n_layers = 1};
+        struct ld_digest chain;
 
         (void)snprintf(text, sizeof(text), "%d", n);
-        layer = ld_make_tar(&entry, 1);
+        tar = ld_make_tar(&entry, 1);
         archive = ld_make_image(&spec, 1);
+        chain = ld_digest_of(tar.data, tar.len);
+        ld_digest_format(&chain, chains[n].s);
         ids[n] = ld_textf("%s", ld_str(ld_import(c, &archive, ""), "images.0.id"));
-        ld_blob_done(&layer);
+        ld_blob_done(&tar);
         ld_blob_done(&archive);
-        for (int i = 0; i < n && !prefix[0]; i++) {
-            if (strncmp(ids[i].s, ids[n].s, 11) == 0)
-                (void)snprintf(prefix, sizeof(prefix), "%.4s", ids[n].s + 7);
-        }
+        if (!image.s[0])
+            image = common_prefix(ids, n + 1);
+        if (!layer.s[0])
+            layer = common_prefix(chains, n + 1);
     }
+    cr_assert_neq(layer.s[0], '\0');
+    (void)ld_want_error(c, "conflict", "GET", NULL, "/v1/layers/%s", layer.s);
     cr_assert_neq(prefix[0], '\0');
     (void)ld_want_error(c, "conflict", "GET", NULL, "/v1/images/%s", prefix);
     (void)ld_want_error(c, "conflict", "DELETE", NULL, "/v1/images/%s", prefix);

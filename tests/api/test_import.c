@@ -610,28 +610,85 @@ static bool a_job_runs(void *arg)
     return true;
 }
 
+/* An import whose body comes through a pipe, as slowly as the test likes. */
+struct slow {
+    pthread_t thread;
+    struct ld_client *client;
+    int pipe[2];
+    int status;
+    char code[32];
+    char problem[512];
+};
+
+static void *import_slowly(void *arg)
+{
+    struct slow *s = arg;
+    const struct ld_reply *reply =
+        ld_client_call(s->client, &(struct ld_call){.method = "POST",
+                                                    .target = "/v1/images/import",
+                                                    .body_fd = s->pipe[0],
+                                                    .chunked = true});
+    const cJSON *error = reply ? cJSON_GetObjectItem(reply->json, "error") : NULL;
+
+    (void)snprintf(s->problem, sizeof(s->problem), "%s", ld_client_problem(s->client));
+    s->status = reply ? reply->status : 0;
+    if (error)
+        (void)snprintf(s->code, sizeof(s->code), "%s",
+                       cJSON_GetObjectItem(error, "code")->valuestring);
+    return NULL;
+}
+
 LD_API_TEST(jobs, are_cancelled)
 {
     struct ld_blob archive = ld_make_base();
-    int fd = begin_import(d, &archive, archive.len / 2);
+    struct slow slow = {.client = ld_client_new(d->socket)};
     struct running running = {.client = c};
-    autofree char *reply = NULL;
     cJSON *json;
 
+    cr_assert_eq(pipe2(slow.pipe, O_CLOEXEC), 0);
+    cr_assert_eq(pthread_create(&slow.thread, NULL, import_slowly, &slow), 0);
+    cr_assert_eq(ld_write_full(slow.pipe[1], archive.data, archive.len / 2), 0);
     cr_assert(ld_test_wait(a_job_runs, &running, 10));
     json = ld_want(c, 200, "GET", NULL, "/v1/jobs/%s?wait=100ms", running.id.s);
     cr_expect_str_eq(ld_str(json, "state"), "running");
     json = ld_want(c, 200, "DELETE", NULL, "/v1/jobs/%s", running.id.s);
     cr_expect(ld_bool(json, "cancel_requested"));
-    ld_raw_send(fd, archive.data + archive.len / 2, archive.len - archive.len / 2);
-    reply = ld_raw_read(fd, 5);
-    cr_expect(strncmp(reply, "HTTP/1.1 503", 12) == 0 && strstr(reply, "\"canceled\""), "%.400s",
-              reply);
-    ld_close(fd);
+    cr_expect_eq(
+        ld_write_full(slow.pipe[1], archive.data + archive.len / 2, archive.len - archive.len / 2),
+        0);
+    ld_close(slow.pipe[1]);
+    cr_assert_eq(pthread_join(slow.thread, NULL), 0);
+    cr_expect_eq(slow.status, 503, "%s", slow.problem);
+    cr_expect_str_eq(slow.code, "canceled");
+    ld_close(slow.pipe[0]);
+    ld_client_free(slow.client);
     json = ld_want(c, 200, "GET", NULL, "/v1/jobs/%s?wait=10s", running.id.s);
     cr_expect_str_eq(ld_str(json, "state"), "canceled");
+    (void)ld_want_error(c, "conflict", "DELETE", NULL, "/v1/jobs/%s", running.id.s);
     nothing_is_left(d, c, "a cancelled job");
     ld_blob_done(&archive);
+}
+
+LD_API_TEST(jobs, whose_ids_begin_alike_are_ambiguous)
+{
+    static struct ld_text ids[2000];
+    struct ld_blob bad = {(char *)"garbage", 7};
+    char prefix[5] = "";
+
+    for (int n = 0; n < 2000 && !prefix[0]; n++) {
+        cJSON *json;
+
+        (void)ld_import_error(c, &bad, "", "bad_content");
+        json = ld_want(c, 200, "GET", NULL, "/v1/jobs");
+        ids[n] = ld_textf("%s", ld_str(cJSON_GetArrayItem(ld_at(json, "items"), n), "id"));
+        for (int i = 0; i < n && !prefix[0]; i++) {
+            if (strncmp(ids[i].s, ids[n].s, 4) == 0)
+                (void)snprintf(prefix, sizeof(prefix), "%.4s", ids[n].s);
+        }
+    }
+    cr_assert_neq(prefix[0], '\0');
+    (void)ld_want_error(c, "conflict", "GET", NULL, "/v1/jobs/%s", prefix);
+    (void)ld_want_error(c, "conflict", "DELETE", NULL, "/v1/jobs/%s", prefix);
 }
 
 LD_API_TEST(jobs, cut_off_by_a_kill_are_interrupted)
