@@ -18,6 +18,7 @@
 #include "daemon/base/parse.h"
 #include "daemon/core/container.h"
 #include "daemon/core/image.h"
+#include "daemon/core/making.h"
 #include "daemon/core/rootfs.h"
 #include "daemon/core/state.h"
 #include "daemon/core/volume.h"
@@ -257,6 +258,8 @@ static int make_layer(struct create *k, const bool *cancel, struct ld_err *err)
 {
     k->writable.sid = k->c.upper_sid;
     k->writable.chain = (struct ld_chain){.sid = k->chain.sid, .n = k->chain.n};
+    if (ld_making_begin(k->core, k->c.upper_sid, err) < 0)
+        return -1;
     if (k->driver->create(&k->core->env, &k->writable, cancel, err) < 0)
         return -1;
     k->is_layer_made = true;
@@ -382,6 +385,8 @@ int ld_container_create(struct ld_core *core, const struct ld_write *w,
         ld_container_state_of(core, &record, ret);
     for (size_t i = 0; i < k->n_made; i++)
         free(k->made_volumes[i]);
+    if (k->c.upper_sid)
+        ld_making_end(core, k->c.upper_sid); /* recorded, or taken back */
     ld_strv_free_p(&k->image_volumes);
     ld_container_done(&k->c);
     free(k);

@@ -2,7 +2,8 @@
  * into layers/, one transaction makes them and the images exist. When it refuses, the renames are
  * undone.
  *
- * A crash between the two leaves directories that no record knows: the start moves them away. */
+ * A crash between the two leaves directories that no record knows, marked as being made: the start
+ * deletes them. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/core/import_impl.h"
+#include "daemon/core/making.h"
 #include "daemon/core/trash.h"
 #include "daemon/image/archive.h"
 #include "daemon/image/pending.h"
@@ -58,6 +60,8 @@ static int publish(struct ld_import *imp, struct ld_import_task *task, struct ld
 
     if (task->how == LD_LAYER_REPAIRED && move_damaged(imp, task->sid, err) < 0)
         return -1;
+    if (ld_making_begin(imp->core, task->sid, err) < 0)
+        return -1;
     for (size_t i = 0; i < LD_ARRAY_LEN(suffixes); i++) {
         struct part from = part_name(task->staged_sid, suffixes[i]);
         struct part to = part_name(task->sid, suffixes[i]);
@@ -89,6 +93,7 @@ static void unpublish(struct ld_import *imp, struct ld_import_task *task)
         ld_warn("move 'layers/%s' back: %s; the next start moves it away", from.name,
                 strerrordesc_np(errno));
     }
+    ld_making_end(imp->core, task->sid);
     task->state = LD_TASK_SETTLED;
 }
 
@@ -239,8 +244,11 @@ int ld_import_record(struct ld_import *imp, struct ld_err *err)
         unpublish_all(imp);
         return -1;
     }
-    for (size_t i = 0; i < imp->n_tasks; i++)
-        if (imp->tasks[i].state == LD_TASK_PUBLISHED)
-            imp->tasks[i].staged_sid = 0; /* it is the record's now */
+    for (size_t i = 0; i < imp->n_tasks; i++) {
+        if (imp->tasks[i].state != LD_TASK_PUBLISHED)
+            continue;
+        imp->tasks[i].staged_sid = 0; /* it is the record's now */
+        ld_making_end(imp->core, imp->tasks[i].sid);
+    }
     return 0;
 }

@@ -72,7 +72,8 @@ void ld_mounts_leave(struct ld_mounts *m, struct ld_mount_entry *e)
 {
     pthread_mutex_unlock(&e->work);
     pthread_mutex_lock(&m->lock);
-    /* Only the last one may look at the fields under `work`: whoever was in after us has left, too. */
+    /* Only the last one may look at the fields under `work`: whoever was in after us has left, too.
+     */
     if (--e->refs == 0 && !e->mount_id && !e->is_held && e->kept < 0 && !e->views &&
         !e->is_staged) {
         HASH_DEL(m->entries, e);

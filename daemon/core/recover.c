@@ -17,6 +17,7 @@
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/base/parse.h"
+#include "daemon/core/making.h"
 #include "daemon/core/state.h"
 #include "daemon/core/trash.h"
 
@@ -128,7 +129,10 @@ static int check_name(void *arg, const char *name, unsigned char d_type)
         ld_trash_take_one(f->core, &gone);
         break;
     case LD_SID_UNKNOWN:
-        quarantine(f, name);
+        if (sid && ld_making_is_marked(f->core, sid))
+            ld_trash_discard(f->core, f->fd, name); /* we were killed while we made it */
+        else
+            quarantine(f, name);
         break;
     case LD_SID_LAYER:
     case LD_SID_CONTAINER:
@@ -260,8 +264,7 @@ int ld_recover(struct ld_core *core, struct ld_err *err)
         ld_error("%s", core->refusal);
         return 0;
     }
-    (void)!ld_each_name(core->root.staging_fd, discard_staged, core); /* never fails the start */
-    (void)!ld_each_name(core->root.quarantine_fd, discard_old, core);
+    (void)!ld_each_name(core->root.quarantine_fd, discard_old, core); /* never fails the start */
     if (ld_store_jobs_interrupt(core->store, err) < 0 || expire(core, err) < 0)
         return -1;
     for (size_t i = 0; i < LD_ARRAY_LEN(folders); i++) {
@@ -270,6 +273,8 @@ int ld_recover(struct ld_core *core, struct ld_err *err)
         if (r < 0)
             return ld_err_sys(err, r, "read the folder '%s'", ld_place_dir(folders[i].place));
     }
+    /* After the folders: it has the marks of what was being made. */
+    (void)!ld_each_name(core->root.staging_fd, discard_staged, core); /* never fails the start */
     return check_layers(core, err) < 0 || check_containers(core, err) < 0 ||
                    check_volumes(core, err) < 0
                ? -1

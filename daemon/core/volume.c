@@ -13,6 +13,7 @@
 #include "daemon/base/mem.h"
 #include "daemon/base/parse.h"
 #include "daemon/core/config.h"
+#include "daemon/core/making.h"
 #include "daemon/core/state.h"
 #include "daemon/core/trash.h"
 #include "daemon/jobs/op.h"
@@ -51,7 +52,11 @@ static int prepare(struct ld_core *core, const struct ld_volume_spec *spec, stru
     v->labels = spec->labels ? ld_strdup(spec->labels) : NULL;
     v->spec_digest = spec->spec_digest ? ld_strdup(spec->spec_digest) : NULL;
     v->created_ns = ld_now_ns();
+    if (ld_making_begin(core, v->sid, err) < 0)
+        return -1;
     fd = ld_make_dir(core->root.volumes_fd, ld_sid_name(v->sid).text, 0755);
+    if (fd < 0)
+        ld_making_end(core, v->sid);
     if (fd < 0)
         return ld_err_sys(err, fd, "make the directory of volume '%s'",
                           spec->name ? spec->name : id);
@@ -63,6 +68,7 @@ static void discard(struct ld_core *core, ld_sid sid)
 {
     /* Empty and unknown to anybody; the start takes away what stays. */
     (void)unlinkat(core->root.volumes_fd, ld_sid_name(sid).text, AT_REMOVEDIR);
+    ld_making_end(core, sid);
 }
 
 static struct ld_write with_dir(const struct ld_write *w, const int *dir)
@@ -112,6 +118,7 @@ int ld_volume_create(struct ld_core *core, const struct ld_write *w,
         discard(core, v.sid);
         return -1;
     }
+    ld_making_end(core, v.sid);
     *ret_made = true;
     return ld_store_volume_get(core->store, v.id, ret, err);
 }
@@ -132,11 +139,14 @@ int ld_volume_ensure(struct ld_core *core, const struct ld_write *w, const char 
         return -1;
     if (!name) {
         if (ld_store_volume_add(core->store, &with, &v, err) == 0) {
+            ld_making_end(core, v.sid);
             *ret_made = true;
             return ld_store_volume_get(core->store, v.id, ret, err);
         }
     } else if (ld_store_volume_ensure(core->store, &with, &v, ret, ret_made, err) == 0) {
-        if (!*ret_made)
+        if (*ret_made)
+            ld_making_end(core, v.sid);
+        else
             discard(core, v.sid);
         return 0;
     }

@@ -110,6 +110,21 @@ LD_API_TEST(restart, after_a_kill_moves_away_what_no_record_knows)
     ld_unmount(c, "web");
 }
 
+LD_API_TEST(restart, after_a_kill_deletes_what_was_being_made_and_keeps_what_was_lost)
+{
+    ld_have_base(c);
+    (void)ld_create(c, "web", "base", NULL);
+    ld_daemon_kill(d);
+    /* One of them marked as unfinished work of our own, one not. */
+    ld_test_sh("cd %s; n=$(ls w | head -1); cp -a w/$n w/$((n+1)); touch staging/making-$((n+1));"
+               "cp -a w/$n w/$((n+2))",
+               d->data_root);
+    ld_daemon_again(d);
+    cr_expect_eq(ld_data_count(d, "staging"), 0);
+    cr_expect_eq(ld_data_count(d, "w"), 1);
+    cr_expect_eq(ld_data_count(d, "quarantine"), 1);
+}
+
 /* ---- kill -9 while clients are at it ---- */
 
 enum { WORKERS = 4, MAX_ACKED = 20000 };
