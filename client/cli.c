@@ -11,8 +11,6 @@
 #include "daemon/base/err.h"
 #include "daemon/base/mem.h"
 
-enum { DETAILS_SHOWN = 10 };
-
 int ld_cli_http(struct ld_cli *cli, struct ld_http **ret, struct ld_err *err)
 {
     if (!cli->http && ld_http_open(cli->host, &cli->http, err) < 0)
@@ -82,7 +80,7 @@ static const char *string_of(const cJSON *object, const char *name)
     return text ? text : "";
 }
 
-/* One of the "users" or "candidates" of an error, or one of its "holders". */
+/* One of the "users", "holders" or "candidates" (these are ids) of an error. */
 static void print_detail(const cJSON *item)
 {
     autofree char *kind = ld_text_safe(string_of(item, "kind"));
@@ -93,34 +91,33 @@ static void print_detail(const cJSON *item)
     autofree char *unit = ld_text_safe(string_of(item, "unit"));
     const cJSON *pid = cJSON_GetObjectItemCaseSensitive(item, "pid");
 
-    if (cJSON_IsNumber(pid))
+    if (cJSON_IsString(item)) {
+        autofree char *candidate = ld_text_safe(item->valuestring);
+
+        (void)fprintf(stderr, "  %s\n", candidate);
+    } else if (cJSON_IsNumber(pid)) {
         (void)fprintf(stderr, "  process %.0f (%s): %s%s%s\n", pid->valuedouble, command, use,
                       *unit ? ", in " : "", unit);
-    else if (*name)
+    } else if (*name) {
         (void)fprintf(stderr, "  %s %s (%s)\n", kind, name, id);
-    else
+    } else {
         (void)fprintf(stderr, "  %s %s\n", kind, id);
+    }
 }
 
 static void print_details(const char *json)
 {
     cJSON *details = *json ? cJSON_Parse(json) : NULL;
-    const cJSON *member;
+    const cJSON *member, *item;
 
     cJSON_ArrayForEach (member, details) {
-        const cJSON *item;
-        int shown = 0;
-
-        if (!cJSON_IsArray(member))
-            continue;
-        cJSON_ArrayForEach (item, member) {
-            if (shown++ == DETAILS_SHOWN)
-                break;
-            print_detail(item);
+        if (cJSON_IsArray(member)) {
+            cJSON_ArrayForEach (item, member)
+                print_detail(item);
         }
-        if (cJSON_GetArraySize(member) > DETAILS_SHOWN)
-            (void)fprintf(stderr, "  … and %d more\n", cJSON_GetArraySize(member) - DETAILS_SHOWN);
     }
+    if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(details, "more")))
+        (void)fputs("  … and more\n", stderr);
     cJSON_Delete(details);
 }
 

@@ -68,12 +68,12 @@ static const struct ld_opt list_opts[] = {
 /* create */
 
 static const struct ld_opt create_opts[] = {
-    {"name", 'n', "NAME", false, "its name (default: the first digits of its id)", NULL},
+    {"name", 'n', "NAME", false, "its name (default: none, it is known by its id)", NULL},
     LD_OPT_LABEL,
     {"volume", 'v', "SOURCE:TARGET[:ro]", true,
      "mount a volume, or a path of the host, at TARGET (may repeat)", NULL},
     {"mount", 0, "KEY=VALUE,...", true,
-     "the same in full: type=volume|bind|tmpfs, source, target, readonly, size", NULL},
+     "the same in full: type=volume|bind|tmpfs, source, target, readonly, subpath, size", NULL},
     {"tmpfs", 0, "TARGET[:size=SIZE]", true, "mount an empty tmpfs (may repeat)", NULL},
     {"driver", 0, "NAME", false, "storage driver (default: the daemon's)", "driver"},
     {"read-only", 0, NULL, false, "never mount it writable", NULL},
@@ -292,6 +292,8 @@ static int remove_one(struct ld_cli *cli, const char *name, struct ld_err *err)
         ld_url_query(&url, "force", "1");
     if (ld_args_flag(cli->args, "volumes"))
         ld_url_query(&url, "volumes", "1");
+    if (ld_args_flag(cli->args, "purge"))
+        ld_url_query(&url, "purge", "1");
     if (ld_api_json(cli, "DELETE", ld_buf_str(&url), NULL, NULL, err) < 0) {
         if (err->code == LD_E_BUSY && !err->hint[0])
             (void)ld_err_hint(err, "layerctl rm --force unmounts it first");
@@ -310,6 +312,7 @@ static int run_rm(struct ld_cli *cli, struct ld_err *err)
 static const struct ld_opt rm_opts[] = {
     {"force", 'f', NULL, false, "unmount it first, even when it is in use", NULL},
     {"volumes", 'v', NULL, false, "its anonymous volumes, too", NULL},
+    {"purge", 0, NULL, false, "destroy it at once, whatever the trash keeps", NULL},
 };
 
 /* rename, label */
@@ -349,7 +352,7 @@ static const struct ld_cmd cmds[] = {
         .aliases = {"ps", "container list", "containers"},
         .operands = "",
         .summary = "List containers",
-        .details = "Newest first. Filters: name=GLOB, label=KEY[=VALUE], "
+        .details = "In the order of their making. Filters: name=GLOB, label=KEY[=VALUE], "
                    "state=created|mounted|busy|damaged, "
                    "image=IMAGE, driver=NAME, volume=VOLUME, until=TIME or a duration such as 24h "
                    "(created before).",

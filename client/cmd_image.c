@@ -290,7 +290,7 @@ static int run_import(struct ld_cli *cli, struct ld_err *err)
 
 static const struct ld_opt import_opts[] = {
     {"input", 'i', "FILE", false, "the archive, instead of the operand", "file"},
-    {"ref", 't', "REF", false, "name for the archive's only image", NULL},
+    {"ref", 't', "REF", false, "name for the image, instead of those in the archive", NULL},
     {"type", 0, "auto|oci|docker|rootfs", false, "what the archive is (default: found out)",
      "auto|oci|docker|rootfs"},
     {"quiet", 'q', NULL, false, "no progress; print image ids only", NULL},
@@ -304,7 +304,8 @@ static const struct ld_cmd cmds[] = {
         .operands = "",
         .summary = "List images",
         .details =
-            "One line per reference, newest image first. Filters: name=GLOB, label=KEY[=VALUE], "
+            "One line per reference, in the order in which the images came. Filters: name=GLOB, "
+            "label=KEY[=VALUE], "
             "dangling=1 (without any reference), until=TIME or a duration such as 24h (imported "
             "before).",
         .opts = LD_CMD_OPTS(list_opts),

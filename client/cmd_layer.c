@@ -1,6 +1,5 @@
 /* layerctl layer …: see layerctl(1). */
 #include "client/cmd.h"
-#include "client/http.h"
 #include "client/list.h"
 #include "client/object.h"
 #include "daemon/base/err.h"
@@ -29,11 +28,8 @@ static void add_layer(struct ld_table *t, const cJSON *layer, const struct ld_ro
 static int run_ls(struct ld_cli *cli, struct ld_err *err)
 {
     static const struct ld_list list = {columns, LD_ARRAY_LEN(columns), "chain_id", add_layer};
-    autobuf struct ld_buf url = LD_URL_INIT;
 
-    ld_buf_adds(&url, "/v1/layers");
-    ld_list_add_filters(cli, &url);
-    return ld_list_show(cli, ld_buf_str(&url), &list, err);
+    return ld_list_show(cli, "/v1/layers", &list, err);
 }
 
 static int show_layer(struct ld_cli *cli, const char *name, struct ld_err *err)
@@ -47,7 +43,7 @@ static int run_inspect(struct ld_cli *cli, struct ld_err *err)
     return ld_cli_each(cli, show_layer);
 }
 
-static const struct ld_opt list_opts[] = {LD_OPT_FILTER, LD_OPT_QUIET, LD_OPT_WHOLE, LD_OPT_FORMAT};
+static const struct ld_opt list_opts[] = {LD_OPT_QUIET, LD_OPT_WHOLE, LD_OPT_FORMAT};
 static const struct ld_opt show_opts[] = {LD_OPT_FORMAT};
 
 static const struct ld_cmd cmds[] = {
@@ -56,8 +52,6 @@ static const struct ld_cmd cmds[] = {
         .aliases = {"layers", "layer list"},
         .operands = "",
         .summary = "List committed layers",
-        .details = "Filters: state=ok|damaged, image=IMAGE (the layers of one), dangling=1 "
-                   "(nothing uses it).",
         .opts = LD_CMD_OPTS(list_opts),
         .run = run_ls,
     },

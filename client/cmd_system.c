@@ -239,9 +239,13 @@ static void print_attributes(const cJSON *attributes)
 
     cJSON_ArrayForEach (item, attributes) {
         autofree char *key = ld_text_safe(item->string);
-        autofree char *value = ld_text_safe(item->valuestring ? item->valuestring : "");
+        char *json = cJSON_IsString(item) ? NULL : cJSON_PrintUnformatted(item);
+        autofree char *value = ld_text_safe(json                ? json
+                                            : item->valuestring ? item->valuestring
+                                                                : "");
 
         (void)printf("  %s=%s", key, value);
+        cJSON_free(json);
     }
 }
 
@@ -345,10 +349,10 @@ static const struct ld_cmd cmds[] = {
         .aliases = {"events"},
         .operands = "",
         .summary = "Show what happened, one event per line",
-        .details = "The first column is the event's id: with --after ID nothing is missed. "
-                   "Filters: type=GLOB, "
-                   "kind=container|image|volume|layer, id=ID, name=GLOB. With --format json each "
-                   "line is one document.",
+        .details =
+            "The first column is the event's id: with --after ID nothing is missed. "
+            "Filters: type=GLOB, kind=container|image|volume|layer, object=ID, name or image. With "
+            "--format json each line is one document.",
         .opts = LD_CMD_OPTS(events_opts),
         .run = run_events,
     },

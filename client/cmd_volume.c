@@ -21,11 +21,16 @@ static void add_volume(struct ld_table *t, const cJSON *volume, const struct ld_
     autobuf struct ld_buf users = LD_BUF_INIT(1 << 20);
     const cJSON *user;
 
-    ld_cell_str(t, volume, "name");
+    if (ld_json_has(volume, "name"))
+        ld_cell_str(t, volume, "name");
+    else
+        ld_cell_id(t, volume, "id", ctx);
     ld_cell_age(t, volume, "created_at", ctx);
     ld_table_add(t, ld_json_bool(volume, "anonymous") ? "yes" : "no");
     cJSON_ArrayForEach (user, ld_json_get(volume, "users"))
-        ld_buf_addf(&users, "%s%s", users.len ? ", " : "", ld_json_str(user, "name"));
+        ld_buf_addf(&users, "%s%s", users.len ? ", " : "",
+                    ld_json_has(user, "name") ? ld_json_str(user, "name")
+                                              : ld_text_short_id(ld_json_str(user, "id")).text);
     ld_table_add(t, ld_buf_str(&users));
     ld_cell_state(t, volume);
 }
@@ -66,7 +71,7 @@ static int run_create(struct ld_cli *cli, struct ld_err *err)
     if (ld_cli_wants_json(cli))
         ld_out_compact_json(volume);
     else
-        ld_out_line(ld_json_str(volume, "name"));
+        ld_out_line(ld_json_str(volume, ld_json_has(volume, "name") ? "name" : "id"));
     return 0;
 }
 
@@ -96,12 +101,19 @@ static int remove_volume(struct ld_cli *cli, const char *name, struct ld_err *er
 {
     autobuf struct ld_buf url = LD_URL_INIT;
 
-    if (ld_object_url(LD_KIND_VOLUME, name, NULL, &url, err) < 0 ||
-        ld_api_json(cli, "DELETE", ld_buf_str(&url), NULL, NULL, err) < 0)
+    if (ld_object_url(LD_KIND_VOLUME, name, NULL, &url, err) < 0)
+        return -1;
+    if (ld_args_flag(cli->args, "purge"))
+        ld_url_query(&url, "purge", "1");
+    if (ld_api_json(cli, "DELETE", ld_buf_str(&url), NULL, NULL, err) < 0)
         return -1;
     ld_out_line(name);
     return 0;
 }
+
+static const struct ld_opt rm_opts[] = {
+    {"purge", 0, NULL, false, "destroy their data at once, whatever the trash keeps", NULL},
+};
 
 static int run_rm(struct ld_cli *cli, struct ld_err *err)
 {
@@ -148,9 +160,10 @@ static const struct ld_cmd cmds[] = {
         .min_operands = 1,
         .max_operands = LD_OPERANDS_MANY,
         .complete = "volume",
-        .summary = "Remove volumes and their data",
+        .summary = "Remove volumes",
         .details =
             "Refused, with exit status 4, for a volume that a container has among its mounts.",
+        .opts = LD_CMD_OPTS(rm_opts),
         .run = run_rm,
     },
 };

@@ -19,7 +19,7 @@
 #include "daemon/base/err.h"
 #include "daemon/base/mem.h"
 
-enum { ERROR_BODY_MAX = 1 << 20, CONNECT_TIMEOUT_S = 10 };
+enum { ERROR_BODY_MAX = 1 << 20, DETAILS_KEPT = 4, CONNECT_TIMEOUT_S = 10 };
 
 struct ld_http {
     char *path;
@@ -265,6 +265,22 @@ static enum ld_code code_of_name(const char *name, int status)
     return code_of_status(status);
 }
 
+/* Cuts the lists in an error's details to what the error value has room for; "more" tells so. */
+static void shorten(cJSON *details)
+{
+    cJSON *member;
+    bool cut = false;
+
+    cJSON_ArrayForEach (member, details) {
+        while (cJSON_IsArray(member) && cJSON_GetArraySize(member) > DETAILS_KEPT) {
+            cJSON_DeleteItemFromArray(member, DETAILS_KEPT);
+            cut = true;
+        }
+    }
+    if (cut && !cJSON_HasObjectItem(details, "more"))
+        (void)cJSON_AddTrueToObject(details, "more");
+}
+
 int ld_http_error(int status, const char *body, size_t len, struct ld_err *err)
 {
     cJSON *doc = len <= ERROR_BODY_MAX ? cJSON_ParseWithLength(body, len) : NULL;
@@ -272,15 +288,17 @@ int ld_http_error(int status, const char *body, size_t len, struct ld_err *err)
     const char *code = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(error, "code"));
     const char *message = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(error, "message"));
     const char *hint = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(error, "hint"));
-    const cJSON *details = cJSON_GetObjectItemCaseSensitive(error, "details");
+    cJSON *details = cJSON_GetObjectItemCaseSensitive(error, "details");
 
     if (message) {
         (void)ld_err_set(err, code_of_name(code, status), "%s", message);
         if (hint)
             (void)ld_err_hint(err, "%s", hint);
         if (details) {
-            char *text = cJSON_PrintUnformatted(details);
+            char *text;
 
+            shorten(details);
+            text = cJSON_PrintUnformatted(details);
             if (text)
                 (void)ld_err_details(err, text);
             cJSON_free(text);

@@ -45,7 +45,7 @@ int ld_list_show_as(struct ld_cli *cli, const char *target, const char *accept,
     table = ld_table_new(list->columns, list->n_columns);
     cJSON_ArrayForEach (item, ld_json_get(doc, "items")) {
         if (ld_args_flag(cli->args, "quiet"))
-            ld_out_line(ld_json_str(item, list->id));
+            ld_out_line(ld_json_str(item, ld_json_has(item, list->id) ? list->id : "id"));
         else
             list->add(table, item, &ctx);
     }

@@ -17,7 +17,7 @@ struct ld_row_ctx {
 struct ld_list {
     const struct ld_column *columns;
     size_t n_columns;
-    const char *id; /* the member that -q prints */
+    const char *id; /* the member that -q prints; where it is null, "id" */
     void (*add)(struct ld_table *t, const cJSON *item,
                 const struct ld_row_ctx *ctx); /* its row or rows */
 };

@@ -12,7 +12,7 @@
 #include "daemon/base/parse.h"
 
 struct spec {
-    char *type, *source, *target;
+    char *type, *source, *target, *subpath;
     bool read_only;
     uint64_t size;
 };
@@ -22,6 +22,7 @@ static void spec_done(struct spec *spec)
     ld_free_p(&spec->type);
     ld_free_p(&spec->source);
     ld_free_p(&spec->target);
+    ld_free_p(&spec->subpath);
 }
 
 static void replace(char **slot, const char *text)
@@ -41,6 +42,8 @@ static int add(const struct spec *spec, const char *text, cJSON *mounts, struct 
     if (spec->source)
         (void)cJSON_AddStringToObject(mount, "source", spec->source);
     (void)cJSON_AddStringToObject(mount, "target", spec->target);
+    if (spec->subpath)
+        (void)cJSON_AddStringToObject(mount, "subpath", spec->subpath);
     if (spec->read_only)
         (void)cJSON_AddTrueToObject(mount, "read_only");
     if (spec->size)
@@ -115,13 +118,17 @@ static int set_key(struct spec *spec, const char *key, const char *value, struct
         replace(&spec->target, value);
         return 0;
     }
+    if (strcmp(key, "subpath") == 0 || strcmp(key, "volume-subpath") == 0) {
+        replace(&spec->subpath, value);
+        return 0;
+    }
     if (strcmp(key, "size") == 0 || strcmp(key, "tmpfs-size") == 0) {
         if (ld_parse_size(value, &spec->size) < 0 || spec->size == 0)
             return ld_err_set(err, LD_E_INVALID, "'%s=%s' is no size", key, value);
         return 0;
     }
     (void)ld_err_set(err, LD_E_INVALID, "a mount has no '%s'", key);
-    return ld_err_hint(err, "type, source, target, readonly and, for tmpfs, size");
+    return ld_err_hint(err, "type, source, target, readonly, subpath and, for tmpfs, size");
 }
 
 /* "key=value,key,…"; a comma cannot be part of a value. */

@@ -9,7 +9,8 @@ struct ld_err;
 /* TARGET (anonymous volume), NAME:TARGET[:ro|rw] or /PATH:TARGET[:ro|rw]; ./PATH and ../PATH are
  * paths, too. */
 int ld_mount_from_volume(const char *text, cJSON *mounts, struct ld_err *err);
-/* type=volume|bind|tmpfs,source=…,target=…[,readonly][,size=…], with Docker's synonyms. */
+/* type=volume|bind|tmpfs,source=…,target=…[,readonly][,subpath=…][,size=…], with Docker's synonyms.
+ */
 int ld_mount_from_long(const char *text, cJSON *mounts, struct ld_err *err);
 /* TARGET[:size=SIZE][,ro] */
 int ld_mount_from_tmpfs(const char *text, cJSON *mounts, struct ld_err *err);

@@ -256,6 +256,10 @@ test_containers() {
     is "the other one is mounted" "$out" "$mnt"
     run 4 layerctl volume rm data
     has stderr "$err" "shop"
+    run 0 layerctl create base:1
+    run 0 layerctl rm -v --purge "$out"
+    run 0 layerctl create -m --name part --mount type=volume,source=data,target=/srv/data base:1
+    run 0 layerctl rm -fv part
     run 0 layerctl create -m --name brief --rm base:1
     is "a mountpoint" "$(cat "$out/etc/hostname")" base
     run 0 layerctl umount brief
@@ -277,6 +281,9 @@ test_volumes() {
     has inspect "$out" '"a":*"b"'
     run 0 layerctl volumes
     has volumes "$out" "cache"
+    run 0 layerctl volume create
+    is "an anonymous volume's id" ${#out} 64
+    run 0 layerctl volume rm --purge "${out:0:12}"
     run 3 layerctl volume rm nothing cache data
     is "the others are removed" "$out" $'cache\ndata'
     run 0 layerctl volume ls -q

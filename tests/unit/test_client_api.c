@@ -85,6 +85,24 @@ Test(client_api, understands_error_documents)
     }
 }
 
+Test(client_api, keeps_as_many_details_as_it_has_room_for)
+{
+    autobuf struct ld_buf body = LD_BUF_INIT(1 << 20);
+    struct ld_err err = LD_ERR_INIT;
+    autojson cJSON *details = NULL;
+
+    ld_buf_adds(&body,
+                "{\"error\":{\"code\":\"in_use\",\"message\":\"m\",\"details\":{\"users\":[");
+    for (int i = 0; i < 20; i++)
+        ld_buf_addf(&body, "%s{\"kind\":\"container\",\"id\":\"%064d\",\"name\":\"web%d\"}",
+                    i ? "," : "", i, i);
+    ld_buf_adds(&body, "]}}}");
+    cr_expect_eq(ld_http_error(409, ld_buf_str(&body), body.len, &err), -1);
+    details = cJSON_Parse(err.details);
+    cr_expect_eq(cJSON_GetArraySize(ld_json_get(details, "users")), 4);
+    cr_expect(ld_json_bool(details, "more"));
+}
+
 static int collect(void *arg, const char *line, size_t len, struct ld_err *err)
 {
     struct ld_buf *all = arg;

@@ -224,6 +224,8 @@ Test(client_args, mounts_mean_what_docker_users_expect)
                  "[{\"type\":\"bind\",\"source\":\"/a\",\"target\":\"/b\",\"read_only\":true}]");
     expect_mount(ld_mount_from_long, "type=tmpfs,target=/t,tmpfs-size=1M",
                  "[{\"type\":\"tmpfs\",\"target\":\"/t\",\"size\":1048576}]");
+    expect_mount(ld_mount_from_long, "source=v,target=/t,subpath=a/b",
+                 "[{\"type\":\"volume\",\"source\":\"v\",\"target\":\"/t\",\"subpath\":\"a/b\"}]");
     expect_mount(ld_mount_from_long, "type=nfs,target=/t", NULL);
     expect_mount(ld_mount_from_long, "source=x", NULL);
     expect_mount(ld_mount_from_long, "target=/t,colour=red", NULL);
