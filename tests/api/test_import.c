@@ -721,8 +721,8 @@ LD_API_TEST(import, of_much_data_keeps_memory_low)
 
         ld_daemon_reset_peak(d);
         (void)ld_import(c, &archive, "?ref=big");
-        cr_expect_lt(ld_daemon_peak_rss(d), 64 << 20, "%s: %llu MiB", filters[i],
-                     (unsigned long long)ld_daemon_peak_rss(d) >> 20);
+        cr_expect(!LD_MEMORY_COUNTS || ld_daemon_peak_rss(d) < 64 << 20, "%s: %llu MiB", filters[i],
+                  (unsigned long long)ld_daemon_peak_rss(d) >> 20);
         ld_blob_done(&archive);
     }
     ld_blob_done(&layer);

@@ -399,6 +399,7 @@ LD_TEST(power_cut, under_the_running_daemon_is_an_io_error)
     (void)ld_want(c, 200, "GET", NULL, "/v1");
     cr_assert(ld_daemon_is_alive(d));
     ld_daemon_kill(d);
+    ld_daemon_end(d);
 }
 
 LD_API_TEST(stop, waits_for_what_is_under_way)

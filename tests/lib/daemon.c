@@ -181,7 +181,8 @@ void ld_daemon_kill(struct ld_daemon *d)
 
 void ld_daemon_end(struct ld_daemon *d)
 {
-    ld_daemon_stop(d);
+    if (d->pid > 0)
+        ld_daemon_stop(d);
     ld_client_free(d->client);
     free(d->data_root);
     free(d->run_root);

@@ -34,12 +34,19 @@ char *ld_daemon_fails(struct ld_daemon *d);
 void ld_daemon_stop(struct ld_daemon *d);
 /* SIGKILL, and waits until it is gone. */
 void ld_daemon_kill(struct ld_daemon *d);
-/* Stop, then free. */
+/* Stop, when it is running, then free. */
 void ld_daemon_end(struct ld_daemon *d);
 
 /* Did it end by itself? Then the log's end is shown. */
 bool ld_daemon_is_alive(const struct ld_daemon *d);
 void ld_daemon_show_log(void);
+
+/* Whether a limit on the daemon's memory means something: not with a sanitizer's shadow in it. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define LD_MEMORY_COUNTS false
+#else
+#define LD_MEMORY_COUNTS true
+#endif
 
 uint64_t ld_daemon_rss(const struct ld_daemon *d);      /* VmRSS in bytes */
 uint64_t ld_daemon_peak_rss(const struct ld_daemon *d); /* VmHWM since the last reset */
