@@ -128,7 +128,9 @@ bool ld_entry_probe(struct ld_mounts *m, struct ld_mount_entry *e, const struct 
 
     if (e->kept >= 0 || e->views || e->is_staged)
         return e->is_held; /* our own count too: nothing new can be learned */
-    if (spec->driver->in_use(m->env, &spec->writable, &held, &err) < 0) {
+    if (spec->driver->in_use(m->env, &spec->writable, &held, &err) < 0 && err.errnum == ENOENT) {
+        held = false; /* removed meanwhile: what holds it is the reaper's to find out */
+    } else if (err.code) {
         ld_warn("probe of writable layer %" LD_PRI_SID ": %s", e->sid, err.message);
         held = true; /* unknown is not free */
     }
