@@ -134,7 +134,7 @@ deps.build := gcc libc6-dev make pkg-config libuv1-dev libmicrohttpd-dev libcjso
               $(if $(filter amd64 arm64,$(shell dpkg --print-architecture 2>/dev/null)),libisal-dev,zlib1g-dev)
 deps.demo  := mmdebstrap skopeo umoci ca-certificates
 deps.test  := $(deps.demo) libcriterion-dev libarchive-dev libyaml-dev python3-yaml acl attr libcap2-bin zstd xz-utils \
-              bzip2 e2fsprogs xfsprogs btrfs-progs systemd systemd-container curl
+              bzip2 isal e2fsprogs xfsprogs btrfs-progs systemd systemd-container curl
 deps.lint  := clang-format clang-tidy cppcheck shellcheck mandoc
 
 # What is missing is installed; root is needed only then.
