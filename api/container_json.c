@@ -264,6 +264,19 @@ static int read_body(const cJSON *body, const char *name, struct ld_container_bo
     return 0;
 }
 
+/* The name is no part of it: a PUT says it in the path, and it may change. */
+static void take_digest(const cJSON *body, struct ld_container_body *b)
+{
+    cJSON *copy = cJSON_Duplicate(body, true);
+    autofree char *image = ld_image_short_ref(b->image);
+
+    cJSON_DeleteItemFromObjectCaseSensitive(copy, "name");
+    cJSON_ReplaceItemInObjectCaseSensitive(copy, "image", cJSON_CreateString(image));
+    ld_json_digest(copy, b->digest);
+    cJSON_Delete(copy);
+    b->spec.spec_digest = b->digest;
+}
+
 int ld_container_body_read(const struct cJSON *body, const char *name,
                            struct ld_container_body *ret, struct ld_err *err)
 {
@@ -272,17 +285,8 @@ int ld_container_body_read(const struct cJSON *body, const char *name,
         ld_container_body_done(ret);
         return -1;
     }
-    if (name) {
-        cJSON *copy = cJSON_Duplicate(body, true);
-
-        autofree char *image = ld_image_short_ref(ret->image);
-
-        cJSON_DeleteItemFromObjectCaseSensitive(copy, "name"); /* said by the path as well */
-        cJSON_ReplaceItemInObjectCaseSensitive(copy, "image", cJSON_CreateString(image));
-        ld_json_digest(copy, ret->digest);
-        cJSON_Delete(copy);
-        ret->spec.spec_digest = ret->digest;
-    }
+    take_digest(body, ret);
+    ret->spec.may_exist = name != NULL;
     return 0;
 }
 

@@ -83,6 +83,17 @@ static int run_create(struct ld_call *call, struct ld_err *err)
     return ld_store_volume_users(ld_core_store(call->core), c->volume.id, &c->users, err);
 }
 
+/* The name is no part of it: a PUT says it in the path. No body is an empty one. */
+static void take_digest(const cJSON *body, struct volume_call *c)
+{
+    cJSON *copy = body ? cJSON_Duplicate(body, true) : cJSON_CreateObject();
+
+    cJSON_DeleteItemFromObjectCaseSensitive(copy, "name");
+    ld_json_digest(copy, c->digest);
+    cJSON_Delete(copy);
+    c->spec.spec_digest = c->digest;
+}
+
 static int read_body(struct volume_call *c, const char *path_name, struct ld_err *err)
 {
     const cJSON *body = ld_request_json(c->call.req);
@@ -102,17 +113,9 @@ static int read_body(struct volume_call *c, const char *path_name, struct ld_err
     c->name = name ? ld_strdup(name) : NULL;
     c->spec.name = c->name;
     c->spec.labels = c->labels;
-    if (!path_name)
-        return 0;
-    c->spec.must_be_new = if_none_match && strcmp(if_none_match, "*") == 0;
-    {
-        cJSON *copy = cJSON_Duplicate(body, true);
-
-        cJSON_DeleteItemFromObjectCaseSensitive(copy, "name"); /* said by the path as well */
-        ld_json_digest(copy, c->digest);
-        cJSON_Delete(copy);
-    }
-    c->spec.spec_digest = c->digest;
+    take_digest(body, c);
+    c->spec.may_exist = path_name != NULL;
+    c->spec.must_be_new = path_name && if_none_match && strcmp(if_none_match, "*") == 0;
     return 0;
 }
 

@@ -17,11 +17,12 @@ struct ld_container_spec {
     const char *driver;
     const char *labels;      /* a JSON object as text, or NULL */
     const char *config;      /* likewise */
-    const char *spec_digest; /* of the canonical body of a PUT, or NULL: then exists is an error */
+    const char *spec_digest; /* of the canonical body, or NULL; a later PUT is compared with it */
     struct ld_mount_spec
         *mounts; /* volume_id is not looked at; source of a volume: name, id or NULL */
     size_t n_mounts;
     bool read_only, ephemeral, auto_remove;
+    bool may_exist;   /* PUT: one of the same body is the answer */
     bool must_be_new; /* PUT with If-None-Match: * */
 };
 

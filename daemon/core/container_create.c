@@ -332,7 +332,7 @@ static int find_same(struct ld_core *core, const struct ld_write *w,
 {
     struct ld_err lookup = LD_ERR_INIT;
     autofree char *kind = NULL, *id = NULL;
-    const char *find = spec->spec_digest ? spec->name : NULL;
+    const char *find = spec->may_exist ? spec->name : NULL;
 
     if (w->once && ld_store_once_find(core->store, w->once, &kind, &id, &lookup) == 0)
         find = id;
@@ -349,7 +349,7 @@ static int find_same(struct ld_core *core, const struct ld_write *w,
         ld_container_state_done(ret);
         return 0;
     }
-    if (!spec->must_be_new && ret->record.spec_digest &&
+    if (!spec->must_be_new && ret->record.spec_digest && spec->spec_digest &&
         strcmp(ret->record.spec_digest, spec->spec_digest) == 0)
         return 1;
     ld_container_state_done(ret);

@@ -86,11 +86,12 @@ static int find_same(struct ld_core *core, const struct ld_volume_spec *spec, st
 {
     struct ld_err lookup = LD_ERR_INIT;
 
-    if (!spec->spec_digest || !spec->name)
+    if (!spec->may_exist || !spec->name)
         return 0;
     if (ld_store_volume_by_name(core->store, spec->name, ret, &lookup) < 0)
         return lookup.code == LD_E_NOT_FOUND ? 0 : (*err = lookup, -1);
-    if (!spec->must_be_new && ret->spec_digest && strcmp(ret->spec_digest, spec->spec_digest) == 0)
+    if (!spec->must_be_new && ret->spec_digest && spec->spec_digest &&
+        strcmp(ret->spec_digest, spec->spec_digest) == 0)
         return 1;
     ld_volume_done(ret);
     if (spec->must_be_new)
@@ -126,10 +127,13 @@ int ld_volume_create(struct ld_core *core, const struct ld_write *w,
 int ld_volume_ensure(struct ld_core *core, const struct ld_write *w, const char *name,
                      struct ld_volume *ret, bool *ret_made, struct ld_err *err)
 {
-    struct ld_volume_spec spec = {.name = name};
+    struct ld_digest empty = ld_digest_of("{}", 2); /* a PUT without a body finds it */
+    char digest[LD_DIGEST_TEXT];
+    struct ld_volume_spec spec = {.name = name, .spec_digest = digest};
     struct ld_volume v LD_AUTO(ld_volume_done) = {.sid = 0};
     struct ld_write with = with_dir(w, &core->root.volumes_fd);
 
+    ld_digest_format(&empty, digest);
     *ret_made = false;
     if (name && ld_store_volume_find(core->store, name, ret, err) == 0)
         return 0;

@@ -11,7 +11,8 @@ struct ld_op;
 struct ld_volume_spec {
     const char *name;        /* NULL: anonymous, found by its id */
     const char *labels;      /* a JSON object as text, or NULL */
-    const char *spec_digest; /* of the canonical body of a PUT, or NULL: then exists is an error */
+    const char *spec_digest; /* of the canonical body, or NULL; a later PUT is compared with it */
+    bool may_exist;          /* PUT: one of the same body is the answer */
     bool must_be_new;        /* PUT with If-None-Match: * */
 };
 

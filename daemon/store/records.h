@@ -72,7 +72,7 @@ struct ld_container {
     char *driver_state; /* the driver's own text */
     char *labels;       /* a JSON object of strings as text, never NULL when read */
     char *config;       /* a JSON object as text, or NULL */
-    char *spec_digest;  /* of the canonical body of an idempotent PUT, or NULL */
+    char *spec_digest;  /* of the canonical body that made it, or NULL */
     char *boot_id;      /* ephemeral: the boot it lives in. Set by the store */
     struct ld_mount_spec *mounts;
     size_t n_mounts;

@@ -182,6 +182,15 @@ LD_API_TEST(containers, are_put_idempotently)
                                      .headers = (const char *[]){"If-None-Match: *", NULL}})
             ->status,
         412);
+    /* Who made it by POST may ask for it by PUT. */
+    id = ld_create(c, "posted", "base", "'labels':{'a':'1'}");
+    cr_expect_str_eq(ld_str(ld_want(c, 200, "PUT", "{'image':'base:latest','labels':{'a':'1'}}",
+                                    "/v1/containers/posted"),
+                            "id"),
+                     id.s);
+    (void)ld_want_error(c, "exists", "PUT", "{'image':'base'}", "/v1/containers/posted");
+    (void)ld_want_error(c, "exists", "POST", "{'name':'posted','image':'base','labels':{'a':'1'}}",
+                        "/v1/containers");
 }
 
 /* ---- find ---- */

@@ -112,6 +112,19 @@ LD_API_TEST(volumes, are_put_idempotently_and_hold_preconditions)
     (void)ld_want_error(c, "invalid", "PUT", "{'name':'other'}", "/v1/volumes/data");
     (void)ld_want(c, 201, "PUT", NULL, "/v1/volumes/plain");
     (void)ld_want(c, 200, "PUT", "{}", "/v1/volumes/plain");
+    /* However it came to be. */
+    id = ld_textf(
+        "%s", ld_str(ld_want(c, 201, "POST", "{'name':'posted','labels':{'b':'2'}}", "/v1/volumes"),
+                     "id"));
+    cr_expect_str_eq(
+        ld_str(ld_want(c, 200, "PUT", "{'labels':{'b':'2'}}", "/v1/volumes/posted"), "id"), id.s);
+    (void)ld_want_error(c, "exists", "PUT", NULL, "/v1/volumes/posted");
+    (void)ld_want_error(c, "exists", "POST", "{'name':'posted','labels':{'b':'2'}}", "/v1/volumes");
+    ld_have_base(c);
+    (void)ld_create(c, "web", "base",
+                    "'mounts':[{'type':'volume','source':'used','target':'/var/empty'}]");
+    (void)ld_want(c, 200, "PUT", NULL, "/v1/volumes/used");
+    (void)ld_want_error(c, "exists", "PUT", "{'labels':{'a':'1'}}", "/v1/volumes/used");
     static const struct {
         const char *method, *target, *header;
         int status;
