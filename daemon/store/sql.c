@@ -30,6 +30,31 @@ struct ld_db {
     size_t n_slots;
 };
 
+static int last_errno(sqlite3_file *file)
+{
+    int errnum = 0;
+
+    if (file && file->pMethods)
+        (void)file->pMethods->xFileControl(file, SQLITE_FCNTL_LAST_ERRNO, &errnum);
+    return errnum;
+}
+
+/* A read that the disk refuses is "corrupt" to SQLite (SQLITE_IOERR_CORRUPTFS, made CORRUPT before
+ * anybody sees it); only its files remember why. 0: the content is what is wrong. */
+static int refused_read(sqlite3 *handle)
+{
+    static const int files[] = {SQLITE_FCNTL_FILE_POINTER, SQLITE_FCNTL_JOURNAL_POINTER};
+    int errnum = 0;
+
+    for (size_t i = 0; handle && !errnum && i < LD_ARRAY_LEN(files); i++) {
+        sqlite3_file *file = NULL;
+
+        if (sqlite3_file_control(handle, "main", files[i], (void *)&file) == SQLITE_OK)
+            errnum = last_errno(file);
+    }
+    return errnum;
+}
+
 int ld_db_error(sqlite3 *handle, int rc, const char *what, struct ld_err *err)
 {
     const char *why = handle ? sqlite3_errmsg(handle) : sqlite3_errstr(rc);
@@ -41,6 +66,9 @@ int ld_db_error(sqlite3 *handle, int rc, const char *what, struct ld_err *err)
         code = LD_E_NO_SPACE;
         break;
     case SQLITE_CORRUPT:
+        errnum = refused_read(handle);
+        code = errnum ? LD_E_IO : LD_E_CORRUPT;
+        break;
     case SQLITE_NOTADB:
         code = LD_E_CORRUPT;
         break;
@@ -63,7 +91,9 @@ int ld_db_error(sqlite3 *handle, int rc, const char *what, struct ld_err *err)
     default:
         break;
     }
-    (void)ld_err_set(err, code, "database: %s (%d): %.120s", why, rc, what);
+    if (code == LD_E_IO && errnum)
+        why = strerrordesc_np(errnum);
+    (void)ld_err_set(err, code, "database: %s (%d): %.120s", why ? why : "unknown", rc, what);
     err->errnum = code == LD_E_IO || code == LD_E_NO_SPACE ? errnum : 0;
     return -1;
 }
