@@ -14,7 +14,7 @@
 #include "daemon/core/image.h"
 #include "daemon/store/store.h"
 
-static const char *state_name(const struct ld_container_state *s)
+const char *ld_container_state_name(const struct ld_container_state *s)
 {
     if (s->damage)
         return "damaged";
@@ -54,7 +54,7 @@ struct cJSON *ld_container_summary_json(const struct ld_container_state *s)
     cJSON_AddItemToObject(json, "name", ld_json_text(c->name));
     cJSON_AddItemToObject(image, "id", ld_json_text(c->image_id));
     cJSON_AddItemToObject(image, "ref", ld_json_text(ref));
-    cJSON_AddStringToObject(json, "state", state_name(s));
+    cJSON_AddStringToObject(json, "state", ld_container_state_name(s));
     cJSON_AddItemToObject(json, "reason", ld_json_text(reason));
     cJSON_AddItemToObject(json, "mountpoint", ld_json_text(s->mountpoint));
     cJSON_AddStringToObject(json, "driver", c->driver);

@@ -8,6 +8,8 @@
 struct cJSON;
 struct ld_core;
 
+/* "created", "mounted", "busy" or "damaged". Any thread. */
+const char *ld_container_state_name(const struct ld_container_state *state);
 /* Is it one of the words that "state" can be? */
 bool ld_container_state_is_known(const char *name);
 

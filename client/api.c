@@ -233,3 +233,14 @@ int64_t ld_json_time(const cJSON *object, const char *name)
 
     return ld_text_parse_time(ld_json_str(object, name), &seconds) == 0 ? seconds : 0;
 }
+
+char *ld_json_bytes(const cJSON *object, const char *name)
+{
+    autofree char *name_b64 = ld_asprintf("%s_b64", name);
+    autobuf struct ld_buf bytes = LD_BUF_INIT(1 << 20);
+
+    if (ld_json_has(object, name_b64) &&
+        ld_text_decode_base64(ld_json_str(object, name_b64), &bytes) == 0)
+        return ld_text_safe(ld_buf_str(&bytes));
+    return ld_text_safe(ld_json_str(object, name));
+}

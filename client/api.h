@@ -52,4 +52,7 @@ uint64_t ld_json_u64(const cJSON *object, const char *name);     /* or 0 */
 bool ld_json_bool(const cJSON *object, const char *name);        /* or false */
 bool ld_json_has(const cJSON *object, const char *name);         /* there, and not null */
 const cJSON *ld_json_get(const cJSON *object, const char *name); /* or NULL; nested: "a.b" no */
-int64_t ld_json_time(const cJSON *object, const char *name);     /* or 0 */
+/* The bytes of a path or name, safe to print: where they are not UTF-8, the daemon sends them in
+ * base64 too. Free it. */
+char *ld_json_bytes(const cJSON *object, const char *name) __attribute__((returns_nonnull));
+int64_t ld_json_time(const cJSON *object, const char *name); /* or 0 */

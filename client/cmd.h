@@ -6,6 +6,7 @@
 extern const struct ld_cmd_group ld_cmds_image;
 extern const struct ld_cmd_group ld_cmds_container;
 extern const struct ld_cmd_group ld_cmds_files; /* also "container …": what is in one */
+extern const struct ld_cmd_group ld_cmds_know;  /* also "container …": why it is as it is */
 extern const struct ld_cmd_group ld_cmds_volume;
 extern const struct ld_cmd_group ld_cmds_layer;
 extern const struct ld_cmd_group ld_cmds_job;

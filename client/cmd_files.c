@@ -37,18 +37,6 @@ static int download(struct ld_cli *cli, const char *target, const char *accept, 
     return ld_outfile_commit(sink, err);
 }
 
-/* The bytes of a path or name, safe to print: where it is not UTF-8, the daemon sends them in
- * base64. */
-static char *path_of(const cJSON *item, const char *name, const char *name_b64)
-{
-    autobuf struct ld_buf bytes = LD_BUF_INIT(1 << 20);
-
-    if (ld_json_has(item, name_b64) &&
-        ld_text_decode_base64(ld_json_str(item, name_b64), &bytes) == 0)
-        return ld_text_safe(ld_buf_str(&bytes));
-    return ld_text_safe(ld_json_str(item, name));
-}
-
 /* diff */
 
 static void print_change(const struct ld_cli *cli, const cJSON *change)
@@ -61,7 +49,7 @@ static void print_change(const struct ld_cli *cli, const cJSON *change)
         {"modified", "C", LD_STYLE_CARE},
         {"deleted", "D", LD_STYLE_BAD},
     };
-    autofree char *path = path_of(change, "path", "path_b64");
+    autofree char *path = ld_json_bytes(change, "path");
     const char *kind = ld_json_str(change, "kind");
 
     for (size_t i = 0; i < LD_ARRAY_LEN(kinds); i++) {
@@ -212,8 +200,8 @@ static void format_mode(const char *type, unsigned mode, char text[11])
 
 static void add_file(struct ld_table *t, const cJSON *file, const struct ld_row_ctx *ctx)
 {
-    autofree char *name = path_of(file, "name", "name_b64");
-    autofree char *target = path_of(file, "target", "target_b64");
+    autofree char *name = ld_json_bytes(file, "name");
+    autofree char *target = ld_json_bytes(file, "target");
     autofree char *both = ld_asprintf("%s -> %s", name, target);
     const char *type = ld_json_str(file, "type");
     unsigned mode = 0;

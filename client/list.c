@@ -24,6 +24,16 @@ int ld_list_show(struct ld_cli *cli, const char *target, const struct ld_list *l
     return ld_list_show_as(cli, target, NULL, list, err);
 }
 
+static void print_id(const cJSON *item, const char *name)
+{
+    const cJSON *id = ld_json_get(item, name);
+
+    if (cJSON_IsNumber(id))
+        (void)printf("%llu\n", (unsigned long long)ld_json_u64(item, name));
+    else
+        ld_out_line(ld_json_str(item, name));
+}
+
 int ld_list_show_as(struct ld_cli *cli, const char *target, const char *accept,
                     const struct ld_list *list, struct ld_err *err)
 {
@@ -45,7 +55,7 @@ int ld_list_show_as(struct ld_cli *cli, const char *target, const char *accept,
     table = ld_table_new(list->columns, list->n_columns);
     cJSON_ArrayForEach (item, ld_json_get(doc, "items")) {
         if (ld_args_flag(cli->args, "quiet"))
-            ld_out_line(ld_json_str(item, ld_json_has(item, list->id) ? list->id : "id"));
+            print_id(item, ld_json_has(item, list->id) ? list->id : "id");
         else
             list->add(table, item, &ctx);
     }

@@ -173,16 +173,14 @@ static int parse_line(char *line, struct ld_mountinfo *ret)
     return 0;
 }
 
-int ld_mountinfo_each(ld_mountinfo_fn fn, void *arg)
+/* Takes the file. */
+static int read_lines(FILE *file, ld_mountinfo_fn fn, void *arg)
 {
-    FILE *file = fopen("/proc/self/mountinfo", "re");
     autofree char *line = NULL;
     size_t cap = 0;
     ssize_t len;
     int r = 0;
 
-    if (!file)
-        return -errno;
     while (r == 0 && (errno = 0, len = getline(&line, &cap, file)) > 0) {
         struct ld_mountinfo info;
 
@@ -196,4 +194,22 @@ int ld_mountinfo_each(ld_mountinfo_fn fn, void *arg)
         r = -EIO;
     (void)fclose(file); /* only read */
     return r;
+}
+
+int ld_mountinfo_each(ld_mountinfo_fn fn, void *arg)
+{
+    FILE *file = fopen("/proc/self/mountinfo", "re");
+
+    return file ? read_lines(file, fn, arg) : -errno;
+}
+
+int ld_mountinfo_each_of(int proc_pid, ld_mountinfo_fn fn, void *arg)
+{
+    autoclose int fd = openat(proc_pid, "mountinfo", O_RDONLY | O_CLOEXEC);
+    FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
+
+    if (!file)
+        return -errno;
+    (void)ld_steal_fd(&fd);
+    return read_lines(file, fn, arg);
 }

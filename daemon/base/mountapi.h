@@ -44,7 +44,7 @@ int ld_umount_at(int dir, const char *name, bool detach) ld_must_check;
  * not asked. */
 int ld_mount_id(int dir, const char *name, uint64_t *ret, bool *ret_is_root) ld_must_check;
 
-/* One line of /proc/self/mountinfo, unescaped. Valid during the callback. */
+/* One line of a mountinfo, unescaped. Valid during the callback. */
 struct ld_mountinfo {
     int id, parent; /* the small ids of this table, not those of ld_mount_id */
     unsigned major, minor;
@@ -54,3 +54,5 @@ struct ld_mountinfo {
 /* A result other than 0 ends the walk and is returned. */
 typedef int (*ld_mountinfo_fn)(void *arg, const struct ld_mountinfo *line);
 int ld_mountinfo_each(ld_mountinfo_fn fn, void *arg) ld_must_check;
+/* The same of another process: proc_pid is the directory /proc/PID. */
+int ld_mountinfo_each_of(int proc_pid, ld_mountinfo_fn fn, void *arg) ld_must_check;

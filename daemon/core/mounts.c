@@ -121,6 +121,31 @@ enum ld_mount_state ld_mounts_state(struct ld_mounts *m, const char *id, ld_sid 
     return state;
 }
 
+bool ld_mounts_device(struct ld_mounts *m, ld_sid sid, dev_t *ret)
+{
+    struct ld_mount_entry *e;
+    bool is_known;
+
+    pthread_mutex_lock(&m->lock);
+    HASH_FIND(hh, m->entries, &sid, sizeof(sid), e);
+    is_known = e && e->dev && (e->mount_id || e->is_held);
+    if (is_known)
+        *ret = e->dev;
+    pthread_mutex_unlock(&m->lock);
+    return is_known;
+}
+
+/* Called once it is shown at mnt/ID. */
+static void note_device(struct ld_mounts *m, struct ld_mount_entry *e)
+{
+    struct stat st;
+    bool is_seen = fstatat(m->root->mnt_fd, e->id, &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) == 0;
+
+    pthread_mutex_lock(&m->lock);
+    e->dev = is_seen ? st.st_dev : 0;
+    pthread_mutex_unlock(&m->lock);
+}
+
 bool ld_entry_probe(struct ld_mounts *m, struct ld_mount_entry *e, const struct ld_rootfs *spec)
 {
     struct ld_err err = LD_ERR_INIT;
@@ -250,6 +275,7 @@ static int show(struct ld_mounts *m, struct ld_mount_entry *e, const struct ld_r
         return ld_err_sys(err, r, "show container '%s' at its mount point", spec->id);
     memcpy(e->id, spec->id, strlen(spec->id) + 1); /* 64 hex digits: checked by the caller */
     ld_entry_set(m, e, id, false);
+    note_device(m, e);
     (void)unlinkat(m->root->stage_fd, name,
                    AT_REMOVEDIR); /* at the latest the next start does it */
     return 0;
@@ -347,6 +373,7 @@ static int adopt(void *arg, const struct ld_mountinfo *line)
     e = ld_mounts_enter(s->m, sid);
     memcpy(e->id, id, 65);
     ld_entry_set(s->m, e, mount_id, false);
+    note_device(s->m, e);
     ld_mounts_leave(s->m, e);
     return 0;
 }

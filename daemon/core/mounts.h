@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "daemon/base/err.h"
 #include "drivers/driver.h"
@@ -80,6 +81,10 @@ int ld_mounts_detach(struct ld_mounts *mounts, const struct ld_rootfs *spec,
 
 /* From the table, checked against the kernel; no I/O. HELD as the last probe saw it. */
 enum ld_mount_state ld_mounts_state(struct ld_mounts *mounts, const char *id, ld_sid sid);
+/* The device of its superblock while it is known to be alive: mounted, or held as the last probe
+ * saw it. False: not known. For an overlay; other drivers' mounts share theirs with the data root.
+ */
+bool ld_mounts_device(struct ld_mounts *mounts, ld_sid sid, dev_t *ret);
 /* Probes a container that was mounted once and is not now. */
 enum ld_mount_state ld_mounts_probe(struct ld_mounts *mounts, const struct ld_rootfs *spec);
 

@@ -31,6 +31,7 @@ struct ld_mount_entry {
     uint64_t mount_id; /* at mnt/ID, or 0; under lock */
     bool is_held;      /* as the last probe saw it; under lock */
     char id[65];
+    dev_t dev; /* of the superblock that was shown last; under lock */
 
     struct ld_part_ids parts; /* mounts of ours inside it; under work, as all below */
     int kept;

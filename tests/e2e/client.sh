@@ -236,6 +236,11 @@ test_containers() {
     (cd "$mnt" && exec sleep 1000) &
     local holder=$!
     for _ in {1..100}; do [[ $(readlink "/proc/$holder/cwd") == "$mnt" ]] && break; sleep 0.02; done
+    run 0 layerctl holders web
+    has "the holder's use" "$out" 'cwd'
+    run 0 layerctl container holders web --format json
+    has "the holders" "$out" '"uses":["cwd"'
+    run 3 layerctl holders none
     run 4 layerctl umount web
     has stderr "$err" "process $holder (sleep): cwd"
     kill $holder
