@@ -57,6 +57,12 @@ struct ld_source *ld_source_digest_new(struct ld_source *below);
 uint64_t ld_source_digest_count(const struct ld_source *src);
 struct ld_digest ld_source_digest_final(struct ld_source *src);
 
+/* What `below` gives, read ahead by a thread of its own once the first 256 KiB are through, at most
+ * 1 MiB of it: whoever reads need not wait for decoding and hashing. From then on everything below
+ * belongs to that thread, until this source is freed (which waits for a read in work) or has said
+ * its end or its failure. */
+struct ld_source *ld_source_ahead_new(struct ld_source *below);
+
 /* bad_content with details {"limit": NAME, "value": MAX}: content is over a limit of ours. Returns
  * -1. */
 int ld_err_over_limit(struct ld_err *err, const char *limit, uint64_t max, const char *fmt, ...)

@@ -218,8 +218,6 @@ static int unpack_all(struct ld_untar *u, struct ld_err *err)
         if (unpack(u, err) < 0)
             return -1;
         u->out.entries++;
-        if (u->job->progress)
-            __atomic_store_n(u->job->progress, ld_source_digest_count(u->source), __ATOMIC_RELAXED);
     }
     if (r < 0)
         return -1;
@@ -253,6 +251,7 @@ static void run_done(struct ld_untar **slot)
     ld_tar_free(u->tar);
     ld_recipe_free(u->recipe);
     ld_source_free(u->source);
+    ld_source_free(u->hashed);
     ld_dirs_free(u->dirs);
     ld_dirs_free(u->targets);
     ld_close(u->aside_fd);
@@ -279,14 +278,15 @@ int ld_untar(const struct ld_untar_job *job, struct ld_untar_result *ret, struct
         return -1;
     u->dirs = ld_dirs_new(job->root_fd);
     u->targets = ld_dirs_new(job->root_fd);
-    u->source = ld_source_digest_new(job->source);
+    u->hashed = ld_source_digest_new(job->source);
+    u->source = ld_source_ahead_new(u->hashed);
     u->recipe = ld_recipe_new(job->recipe_fd);
     tee = ld_recipe_tee(u->recipe);
     u->tar = ld_tar_new(u->source, &limits, &tee);
     if (unpack_all(u, err) < 0 || ld_recipe_finish(u->recipe, err) < 0)
         return -1;
-    u->out.tar_bytes = ld_source_digest_count(u->source);
-    u->out.diff_id = ld_source_digest_final(u->source);
+    u->out.tar_bytes = ld_source_digest_count(u->hashed);
+    u->out.diff_id = ld_source_digest_final(u->hashed);
     *ret = u->out;
     u->out = (struct ld_untar_result){.pending = NULL};
     return 0;

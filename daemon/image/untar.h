@@ -36,7 +36,7 @@ struct ld_untar_limits {
 
 /* All borrowed. */
 struct ld_untar_job {
-    struct ld_source *source; /* the uncompressed tar, read to its end */
+    struct ld_source *source; /* the uncompressed tar, read to its end; maybe by another thread */
     int root_fd;              /* an empty directory, without default ACL and set-gid bit */
     int recipe_fd;            /* an empty file */
     int aside_parent_fd;      /* here aside_name is made, a directory, when it is needed: it has */
@@ -45,7 +45,6 @@ struct ld_untar_job {
     bool escapes_xattrs; /* the kernel shows trusted.overlay.overlay.X as trusted.overlay.X (6.7);
                             else an image's own trusted.overlay.* are refused */
     const bool *cancel;  /* NULL: none. Polled per entry and per buffer. */
-    uint64_t *progress;  /* NULL: none. Bytes of tar so far (relaxed atomic store). */
 };
 
 struct ld_untar_result {

@@ -20,7 +20,8 @@ struct ld_untar_kept; /* a multi-linked inode whose content was copied aside */
 struct ld_untar {
     const struct ld_untar_job *job;
     struct ld_untar_result out;
-    struct ld_source *source; /* the job's, hashed */
+    struct ld_source *hashed; /* the job's, with the diff ID */
+    struct ld_source *source; /* that, read ahead */
     struct ld_recipe *recipe;
     struct ld_tar *tar;
     struct ld_tar_entry entry; /* the one at work */

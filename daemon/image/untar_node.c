@@ -147,8 +147,6 @@ static int write_content(struct ld_untar *u, int fd, struct ld_err *err)
         if (r < 0)
             return ld_untar_sys(u, r, "write", err);
         end = piece.offset + piece.len;
-        if (u->job->progress)
-            __atomic_store_n(u->job->progress, ld_source_digest_count(u->source), __ATOMIC_RELAXED);
     }
     if (r == 0 && end < u->entry.size && ftruncate(fd, (off_t)u->entry.size) < 0)
         return ld_untar_sys(u, -errno, "give its size to", err);
