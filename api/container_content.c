@@ -23,14 +23,13 @@
 #include "daemon/base/mem.h"
 #include "daemon/base/parse.h"
 #include "daemon/base/tree.h"
-#include "daemon/core/config.h"
 #include "daemon/core/container.h"
 #include "daemon/core/core.h"
+#include "daemon/core/decoder.h"
 #include "daemon/core/export.h"
 #include "daemon/core/files.h"
 #include "daemon/core/rootfs.h"
 #include "daemon/core/spool.h"
-#include "daemon/image/codec.h"
 #include "daemon/image/sink.h"
 #include "daemon/image/source.h"
 #include "daemon/jobs/lane.h"
@@ -559,14 +558,12 @@ static int write_from_spool(struct put_call *p, const struct ld_reader *reader, 
 {
     auto_source *raw = ld_source_fd_new(p->spool.fd, 0, LD_TO_END);
     auto_source *decoded = NULL;
-    const struct ld_config *config = ld_core_config(p->call.core);
-    struct ld_codec_limits limits = {.max_window = config->import.decoder_memory,
-                                     .max_output = config->import.layer_bytes,
-                                     .max_ratio = config->import.ratio};
+    struct ld_decoder_limits limits;
 
     if (!p->is_tar)
         return ld_files_write(reader->view.fd, p->path, raw, &p->as, &p->result, err);
-    if (ld_decoder_new(raw, &limits, &decoded, err) < 0)
+    ld_decoder_limits_init(&limits, p->call.core, &p->call.op.cancel);
+    if (ld_decoder_new(raw, &limits.limits, &decoded, err) < 0)
         return -1;
     return ld_files_write_tar(reader->view.fd, p->path, decoded, &p->call.op.cancel, &p->result,
                               err);

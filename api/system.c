@@ -82,6 +82,7 @@ static cJSON *limits_json(const struct ld_config *config)
         {"layer_entries", config->import.entries},
         {"layer_bytes", config->import.layer_bytes},
         {"ratio", config->import.ratio},
+        {"ratio_from", config->import.ratio_from},
         {"labels", 64},
         {"label_bytes", 4096},
         {"mounts", 64},

@@ -61,6 +61,7 @@ static const struct key {
     KEY("import", "layer_entries", NUMBER, import.entries),
     KEY("import", "layer_bytes", SIZE, import.layer_bytes),
     KEY("import", "ratio", NUMBER, import.ratio),
+    KEY("import", "ratio_from", SIZE, import.ratio_from),
     KEY("import", "decoder_memory", SIZE, import.decoder_memory),
     KEY("trash", "keep_containers", SECONDS, trash_containers_ms),
     KEY("trash", "keep_volumes", SECONDS, trash_volumes_ms),
@@ -78,6 +79,7 @@ static void set_defaults(struct ld_config *c)
         .import = {.entries = 2000000,
                    .layer_bytes = UINT64_C(1) << 40,
                    .ratio = 1100, /* deflate can't do more than 1,032 */
+                   .ratio_from = UINT64_C(1) << 30,
                    .decoder_memory = UINT64_C(160) << 20},
         .min_free_bytes = UINT64_C(64) << 20,
         .trash_volumes_ms = UINT64_C(24) * 3600 * 1000,

@@ -15,8 +15,9 @@
 /* What one archive may hold at most; over a limit is 422 bad_content with the limit in details. */
 struct ld_import_limits {
     uint64_t entries;        /* per layer */
-    uint64_t layer_bytes;    /* of an uncompressed layer */
-    uint64_t ratio;          /* uncompressed to compressed bytes, from 64 MiB on */
+    uint64_t layer_bytes;    /* of an uncompressed layer, and of a file with its holes */
+    uint64_t ratio;          /* uncompressed to compressed bytes */
+    uint64_t ratio_from;     /* uncompressed bytes from which the ratio counts */
     uint64_t decoder_memory; /* for windows over 8 MiB, one decoder at a time */
 };
 

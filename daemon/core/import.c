@@ -12,12 +12,14 @@
 #include "daemon/base/buf.h"
 #include "daemon/base/mem.h"
 #include "daemon/core/config.h"
+#include "daemon/core/decoder.h"
 #include "daemon/core/import_impl.h"
 #include "daemon/core/inflight.h"
 #include "daemon/core/trash.h"
 #include "daemon/core/xattr_probe.h"
 #include "daemon/image/archive.h"
 #include "daemon/image/ref.h"
+#include "daemon/jobs/lane.h"
 
 enum { MAX_ATTEMPTS = 5, MAX_WARNINGS = 200 };
 
@@ -47,33 +49,6 @@ void ld_import_tell(const struct ld_import *imp, const char *phase, const struct
     imp->options->progress(imp->options->progress_arg, phase, id ? text : NULL, current, total);
 }
 
-static int take_memory(void *arg, uint64_t bytes, struct ld_err *err)
-{
-    struct ld_import_codec *codec = arg;
-
-    return ld_inflight_take_memory(codec->inflight, bytes, codec->cancel, err);
-}
-
-static void give_memory(void *arg, uint64_t bytes)
-{
-    struct ld_import_codec *codec = arg;
-
-    ld_inflight_give_memory(codec->inflight, bytes);
-}
-
-void ld_import_codec_init(struct ld_import_codec *codec, const struct ld_import *imp,
-                          const bool *cancel)
-{
-    const struct ld_import_limits *limits = &imp->core->config->import;
-
-    codec->inflight = imp->core->inflight;
-    codec->cancel = cancel;
-    codec->budget =
-        (struct ld_codec_budget){.take = take_memory, .give = give_memory, .arg = codec};
-    codec->limits = (struct ld_codec_limits){
-        .max_window = limits->decoder_memory, .max_ratio = limits->ratio, .budget = &codec->budget};
-}
-
 int ld_import_check(const struct ld_import_options *o, struct ld_err *err)
 {
     enum ld_archive_format format;
@@ -94,22 +69,28 @@ int ld_import_check(const struct ld_import_options *o, struct ld_err *err)
     return 0;
 }
 
-static int open_archive(struct ld_import *imp, struct ld_err *err)
+/* One call on the copy lane: an archive that is compressed as a whole is decompressed here, and the
+ * lane bounds how many decoders and tables of archives there are at once. */
+static int open_archive(void *arg, size_t index, const bool *cancel, struct ld_err *err)
 {
+    struct ld_import *imp = arg;
     const struct ld_import_options *o = imp->options;
-    struct ld_import_codec codec = {.inflight = NULL};
+    struct ld_decoder_limits decoder;
     struct ld_archive_options options = {.ref = o->ref,
-                                         .limits = &codec.limits,
+                                         .limits = &decoder.limits,
                                          .tmp_dir = imp->core->root.staging_fd,
                                          .cancel = o->cancel};
     char *const *warnings;
     uint64_t free_bytes;
     size_t n;
 
+    (void)index;
+    (void)cancel; /* follows the caller's own */
     if (ld_import_check(o, err) < 0 || ld_core_may_grow(imp->core, 0, err) < 0 ||
         ld_root_free_bytes(&imp->core->root, &free_bytes, err) < 0)
         return -1;
-    ld_import_codec_init(&codec, imp, o->cancel);
+    ld_decoder_limits_init(&decoder, imp->core, o->cancel);
+    decoder.limits.max_output = 0; /* of a whole archive: copy_space is its limit */
     if (o->format)
         (void)ld_archive_format_parse(o->format, &options.format); /* just checked */
     options.copy_space = free_bytes > imp->core->config->min_free_bytes
@@ -150,12 +131,13 @@ static int attempt(struct ld_import *imp, struct ld_err *err)
 
 static int run(struct ld_import *imp, struct ld_err *err)
 {
+    struct ld_batch open = {.fn = open_archive, .arg = imp, .n = 1, .cancel = imp->options->cancel};
     int rc = -1;
 
     imp->sync_fd = openat(imp->core->root.data_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (imp->sync_fd < 0)
         return ld_err_sys(err, -errno, "open the data root");
-    if (open_archive(imp, err) < 0)
+    if (ld_lanes_run_all(imp->core->lanes, LD_LANE_COPY, &open, err) < 0)
         return -1;
     imp->escapes_xattrs = ld_core_escapes_xattrs(imp->core);
     ld_import_plan(imp);

@@ -9,7 +9,6 @@
 #include "daemon/base/digest.h"
 #include "daemon/core/import.h"
 #include "daemon/core/state.h"
-#include "daemon/image/codec.h"
 
 struct ld_archive;
 struct ld_archive_image;
@@ -62,17 +61,6 @@ struct ld_import {
     char **warnings;
     size_t n_warnings, cap_warnings;
 };
-
-/* The limits of a decoder, whose window comes out of the memory that all imports share. Not to be
- * moved; alive as long as the decoder. */
-struct ld_import_codec {
-    struct ld_codec_limits limits;
-    struct ld_codec_budget budget;
-    struct ld_inflight *inflight;
-    const bool *cancel;
-};
-void ld_import_codec_init(struct ld_import_codec *codec, const struct ld_import *imp,
-                          const bool *cancel);
 
 void ld_import_warn(struct ld_import *imp, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));

@@ -15,6 +15,7 @@
 #include "daemon/base/fdio.h"
 #include "daemon/base/mem.h"
 #include "daemon/core/config.h"
+#include "daemon/core/decoder.h"
 #include "daemon/core/import_impl.h"
 #include "daemon/image/archive.h"
 #include "daemon/image/untar.h"
@@ -53,12 +54,39 @@ static ssize_t meter_read(struct ld_source *source, void *buf, size_t len, struc
     return n;
 }
 
-static void meter_free(struct ld_source *source)
+static void free_nothing(struct ld_source *source)
 {
     (void)source; /* on its owner's stack */
 }
 
-static const struct ld_source_ops meter_ops = {.read = meter_read, .free = meter_free};
+static const struct ld_source_ops meter_ops = {.read = meter_read, .free = free_nothing};
+
+/* ---- the watch: a source that fails before the disk is full ---- */
+
+enum { WATCH_EVERY = 64 << 20 }; /* bytes of tar between two looks */
+
+struct watch {
+    struct ld_source source;
+    struct ld_source *below; /* borrowed */
+    struct ld_core *core;
+    uint64_t done;
+};
+
+static ssize_t watch_read(struct ld_source *source, void *buf, size_t len, struct ld_err *err)
+{
+    struct watch *w = (struct watch *)source;
+    ssize_t n = ld_source_read(w->below, buf, len, err);
+    uint64_t before = w->done;
+
+    if (n <= 0)
+        return n;
+    w->done += (uint64_t)n;
+    if (before / WATCH_EVERY != w->done / WATCH_EVERY && ld_core_may_grow(w->core, 0, err) < 0)
+        return -1;
+    return n;
+}
+
+static const struct ld_source_ops watch_ops = {.read = watch_read, .free = free_nothing};
 
 /* ---- one layer ---- */
 
@@ -115,7 +143,7 @@ struct reader {
     struct meter meter;
     struct ld_source *hashed;
     struct ld_source *tar;
-    struct ld_import_codec codec;
+    struct ld_decoder_limits limits;
 };
 
 static void reader_done(struct reader *r)
@@ -128,8 +156,7 @@ static void reader_done(struct reader *r)
 static int reader_open(struct ld_import *imp, const struct ld_archive_layer *layer,
                        const bool *cancel, struct reader *r, struct ld_err *err)
 {
-    ld_import_codec_init(&r->codec, imp, cancel);
-    r->codec.limits.max_output = imp->core->config->import.layer_bytes;
+    ld_decoder_limits_init(&r->limits, imp->core, cancel);
     r->file = ld_source_fd_new(ld_archive_fd(imp->archive), layer->span.offset, layer->span.size);
     r->meter = (struct meter){.source = {&meter_ops},
                               .below = r->file,
@@ -138,7 +165,7 @@ static int reader_open(struct ld_import *imp, const struct ld_archive_layer *lay
                               .id = layer->has_diff_id ? &layer->diff_id : NULL,
                               .total = layer->span.size};
     r->hashed = ld_source_digest_new(&r->meter.source);
-    return ld_decoder_new(r->hashed, &r->codec.limits, &r->tar, err);
+    return ld_decoder_new(r->hashed, &r->limits.limits, &r->tar, err);
 }
 
 static int check_blob(const struct ld_archive_layer *layer, struct reader *r, struct ld_err *err)
@@ -165,19 +192,23 @@ static int untar(struct ld_import *imp, struct ld_import_task *task, struct plac
 {
     const struct ld_import_limits *limits = &imp->core->config->import;
     LD_AUTO(reader_done) struct reader reader = {.file = NULL};
+    struct watch watch = {.source = {&watch_ops}, .core = imp->core};
     struct ld_untar_job job = {
+        .source = &watch.source,
         .root_fd = p->root_fd,
         .recipe_fd = p->recipe_fd,
         .aside_parent_fd = imp->core->root.staging_fd,
         .aside_name = p->aside,
-        .limits = {.max_entries = limits->entries, .max_bytes = limits->layer_bytes},
+        .limits = {.max_entries = limits->entries,
+                   .max_bytes = limits->layer_bytes,
+                   .max_file_size = limits->layer_bytes},
         .escapes_xattrs = imp->escapes_xattrs,
         .cancel = cancel,
     };
 
     if (reader_open(imp, task->layer, cancel, &reader, err) < 0)
         return -1;
-    job.source = reader.tar;
+    watch.below = reader.tar;
     if (ld_untar(&job, ret, err) < 0 || check_blob(task->layer, &reader, err) < 0)
         return -1;
     return check_diff_id(task->layer, &ret->diff_id, err);

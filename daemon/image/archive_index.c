@@ -180,7 +180,7 @@ int ld_archive_index_scan(int fd, uint64_t size, const bool *cancel, struct ld_a
 {
     LD_AUTO(ld_archive_index_free_p)
     struct ld_archive_index *index = ld_new(struct ld_archive_index);
-    struct ld_tar_limits limits = {0};
+    struct ld_tar_limits limits = {.max_entries = UINT64_MAX}; /* a layer's own limit comes later */
     auto_source *source = ld_source_fd_new(fd, 0, size);
     auto_tar *tar = ld_tar_new(source, &limits, NULL);
     struct ld_tar_entry entry;

@@ -126,12 +126,12 @@ static int count(struct decoder *d, size_t in, size_t out, struct ld_err *err)
     d->total_in += in;
     d->total_out += out;
     if (limits->max_output && d->total_out > limits->max_output)
-        return ld_err_over_limit(err, "max_output", limits->max_output,
+        return ld_err_over_limit(err, "layer_bytes", limits->max_output,
                                  "the decompressed data is larger than %" PRIu64 " bytes",
                                  limits->max_output);
-    if (limits->max_ratio && d->total_out > LD_CODEC_RATIO_FLOOR &&
+    if (limits->max_ratio && d->total_out > limits->ratio_from &&
         d->total_out / limits->max_ratio > d->total_in)
-        return ld_err_over_limit(err, "max_ratio", limits->max_ratio,
+        return ld_err_over_limit(err, "ratio", limits->max_ratio,
                                  "the data grows more than %" PRIu64 " times when decompressed",
                                  limits->max_ratio);
     return 0;

@@ -23,10 +23,6 @@ enum ld_codec ld_codec_detect(const void *head, size_t len);
 
 /* Windows up to this size always work. */
 #define LD_CODEC_FREE_WINDOW (UINT64_C(8) << 20)
-/* The ratio is looked at only beyond so much output: small bombs are harmless, and an honest file
- * of zeros compresses a thousandfold. */
-#define LD_CODEC_RATIO_FLOOR (UINT64_C(64) << 20)
-
 /* Memory for windows above LD_CODEC_FREE_WINDOW, shared by all decoders of the process. `take` may
  * block until there is enough and fails only for good (cancelled); `give` returns it. */
 struct ld_codec_budget {
@@ -38,7 +34,8 @@ struct ld_codec_budget {
 struct ld_codec_limits {
     uint64_t max_window; /* larger ones are bad_content; below LD_CODEC_FREE_WINDOW: that */
     uint64_t max_output; /* bytes; 0: none */
-    uint64_t max_ratio;  /* output : input; 0: none */
+    uint64_t max_ratio;  /* output : input, beyond ratio_from bytes of output; 0: none */
+    uint64_t ratio_from; /* smaller bombs are harmless, honest small files may be all zeros */
     const struct ld_codec_budget *budget; /* borrowed; NULL: large windows need not ask */
 };
 

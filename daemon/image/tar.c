@@ -567,7 +567,7 @@ static int set_payload(struct ld_tar *tar, const uint8_t *block, enum ld_tar_spa
             return -1;
     }
     if (tar->limits.max_file_size && e->size > tar->limits.max_file_size)
-        return ld_err_over_limit(err, "max_file_size", tar->limits.max_file_size,
+        return ld_err_over_limit(err, "layer_bytes", tar->limits.max_file_size,
                                  "its size %" PRIu64 " is over the limit of %" PRIu64, e->size,
                                  tar->limits.max_file_size);
     tar->stored = tar->stored_left;
@@ -634,7 +634,7 @@ static int next_entry(struct ld_tar *tar, struct ld_tar_entry *e, struct ld_err 
         if (rc > 0)
             continue;
         if (tar->number > tar->limits.max_entries)
-            return ld_err_over_limit(err, "max_entries", tar->limits.max_entries,
+            return ld_err_over_limit(err, "layer_entries", tar->limits.max_entries,
                                      "the archive has more than %" PRIu64 " entries",
                                      tar->limits.max_entries);
         return make_entry(tar, block, e, err) < 0 ? -1 : 1;

@@ -322,7 +322,8 @@ LD_TEST(import, keeps_its_limits)
     const char *limits[] = {"ratio", "entries"};
     struct ld_daemon *d;
 
-    ld_test_sh("printf '[import]\\nlayer_entries = 50\\nratio = 20\\n' > /mnt/layerd.conf");
+    ld_test_sh("printf '[import]\\nlayer_entries = 50\\nratio = 20\\nratio_from = 64M\\n' > "
+               "/mnt/layerd.conf");
     for (size_t i = 0; i < LD_ARRAY_LEN(many); i++) {
         autofree char *path = ld_asprintf("f%zu", i);
 

@@ -313,10 +313,12 @@ LD_TEST(codec, stops_bombs)
         const char *command, *limit;
         struct ld_codec_limits limits;
     } forms[] = {
-        {"head -c 20000000 /dev/zero | gzip -c", "max_output", {.max_output = 1000000}},
-        {"head -c 20000000 /dev/zero", "max_output", {.max_output = 1000000}},
-        {"head -c 200000000 /dev/zero | gzip -1c", "max_ratio", {.max_ratio = 100}},
-        {"head -c 200000000 /dev/zero | zstd -qc", "max_ratio", {.max_ratio = 1000}},
+        {"head -c 20000000 /dev/zero | gzip -c", "layer_bytes", {.max_output = 1000000}},
+        {"head -c 20000000 /dev/zero", "layer_bytes", {.max_output = 1000000}},
+        {"head -c 200000000 /dev/zero | gzip -1c",
+         "ratio",
+         {.max_ratio = 100, .ratio_from = 64 << 20}},
+        {"head -c 200000000 /dev/zero | zstd -qc", "ratio", {.max_ratio = 1000}},
     };
 
     for (size_t i = 0; i < LD_ARRAY_LEN(forms); i++) {

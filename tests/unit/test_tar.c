@@ -569,8 +569,8 @@ LD_TEST(tar, refuses_too_many_entries_and_too_large_files)
         struct ld_tar_limits limits;
         const char *details;
     } tries[] = {
-        {{.max_entries = 2}, "{\"limit\":\"max_entries\",\"value\":2}"},
-        {{.max_file_size = 3}, "{\"limit\":\"max_file_size\",\"value\":3}"},
+        {{.max_entries = 2}, "{\"limit\":\"layer_entries\",\"value\":2}"},
+        {{.max_file_size = 3}, "{\"limit\":\"layer_bytes\",\"value\":3}"},
     };
     autobuf struct ld_buf archive = new_archive();
 
