@@ -18,6 +18,7 @@
 #include "api/json.h"
 #include "api/router.h"
 #include "api/routes.h"
+#include "api/stream_sink.h"
 #include "daemon/base/buf.h"
 #include "daemon/base/fdio.h"
 #include "daemon/base/mem.h"
@@ -30,26 +31,11 @@
 #include "daemon/core/files.h"
 #include "daemon/core/rootfs.h"
 #include "daemon/core/spool.h"
-#include "daemon/image/sink.h"
 #include "daemon/image/source.h"
 #include "daemon/jobs/lane.h"
 #include "daemon/jobs/ring.h"
 
 enum { MAX_LISTED = 1000, FLUSH_BYTES = 128 << 10 };
-
-/* ---- a sink into a stream ---- */
-
-struct stream_sink {
-    struct ld_sink sink;
-    struct ld_stream *stream;
-};
-
-static int sink_write(struct ld_sink *sink, const void *data, size_t len, struct ld_err *err)
-{
-    return ld_stream_write(((struct stream_sink *)sink)->stream, data, len, err);
-}
-
-static const struct ld_sink_ops sink_ops = {.write = sink_write};
 
 /* ---- cursors: "/path", or "b64:…" when it is not UTF-8 ---- */
 
@@ -244,14 +230,14 @@ static int produce_changes(struct content *c, struct ld_stream *stream, struct l
 
 static int produce_diff(struct content *c, struct ld_stream *stream, struct ld_err *err)
 {
-    struct stream_sink sink = {.sink.ops = &sink_ops, .stream = stream};
+    struct ld_stream_sink sink = ld_stream_sink(stream);
 
     return ld_export_diff(c->core, c->id, &sink.sink, ld_stream_cancel(stream), err);
 }
 
 static int produce_export(struct content *c, struct ld_stream *stream, struct ld_err *err)
 {
-    struct stream_sink sink = {.sink.ops = &sink_ops, .stream = stream};
+    struct ld_stream_sink sink = ld_stream_sink(stream);
 
     return ld_export_root(&c->reader, &sink.sink, ld_stream_cancel(stream), err);
 }
@@ -431,7 +417,7 @@ static void export(struct ld_request *req)
 
 static int produce_tar(struct content *c, struct ld_stream *stream, struct ld_err *err)
 {
-    struct stream_sink sink = {.sink.ops = &sink_ops, .stream = stream};
+    struct ld_stream_sink sink = ld_stream_sink(stream);
 
     return ld_files_read_tar(c->reader.view.fd, c->path, &sink.sink, ld_stream_cancel(stream), err);
 }

@@ -22,6 +22,7 @@ void ld_routes_holders(struct ld_router *router); /* of a container */
 void ld_routes_volumes(struct ld_router *router);
 void ld_routes_images(struct ld_router *router); /* and layers */
 void ld_routes_import(struct ld_router *router);
+void ld_routes_image_export(struct ld_router *router);
 void ld_routes_jobs(struct ld_router *router);
 void ld_routes_system(struct ld_router *router); /* version, info, df */
 void ld_routes_events(struct ld_router *router);

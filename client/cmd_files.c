@@ -6,36 +6,13 @@
 #include "client/api.h"
 #include "client/cmd.h"
 #include "client/copy.h"
+#include "client/download.h"
 #include "client/list.h"
 #include "client/object.h"
 #include "client/out.h"
-#include "client/progress.h"
-#include "client/sink.h"
 #include "client/text.h"
 #include "daemon/base/err.h"
 #include "daemon/base/mem.h"
-
-/* GET target into a file or standard output; binary: never onto a terminal. */
-static int download(struct ld_cli *cli, const char *target, const char *accept, const char *path,
-                    bool binary, struct ld_err *err)
-{
-    bool to_stdout = !path || strcmp(path, "-") == 0;
-    autoprogress struct ld_progress *progress = ld_progress_new(
-        STDERR_FILENO, cli->err_is_terminal && !(to_stdout && cli->out_is_terminal));
-    autoreply struct ld_http_reply reply = LD_HTTP_REPLY_INIT;
-    autosink struct ld_outfile *sink = NULL;
-    struct ld_http_call call = {
-        .method = "GET", .target = target, .headers = {accept}, .write = ld_outfile_write};
-    struct ld_http *http;
-
-    if (ld_cli_http(cli, &http, err) < 0 ||
-        ld_outfile_open(to_stdout ? "-" : path, binary, progress, &sink, err) < 0)
-        return -1;
-    call.write_arg = sink;
-    if (ld_http_run(http, &call, &reply, err) < 0)
-        return -1;
-    return ld_outfile_commit(sink, err);
-}
 
 /* diff */
 
@@ -87,8 +64,9 @@ static int run_diff(struct ld_cli *cli, struct ld_err *err)
     if (ld_object_url(LD_KIND_CONTAINER, ld_args_get(cli->args, 0), as_tar ? "diff" : "changes",
                       &url, err) < 0)
         return -1;
-    return as_tar ? download(cli, ld_buf_str(&url), "Accept: application/x-tar", output, true, err)
-                  : print_changes(cli, ld_buf_str(&url), err);
+    return as_tar
+               ? ld_download(cli, ld_buf_str(&url), "Accept: application/x-tar", output, true, err)
+               : print_changes(cli, ld_buf_str(&url), err);
 }
 
 static const struct ld_opt diff_opts[] = {
@@ -105,8 +83,8 @@ static int run_export(struct ld_cli *cli, struct ld_err *err)
 
     if (ld_object_url(LD_KIND_CONTAINER, ld_args_get(cli->args, 0), "export", &url, err) < 0)
         return -1;
-    return download(cli, ld_buf_str(&url), "Accept: application/x-tar",
-                    ld_args_value(cli->args, "output"), true, err);
+    return ld_download(cli, ld_buf_str(&url), "Accept: application/x-tar",
+                       ld_args_value(cli->args, "output"), true, err);
 }
 
 static const struct ld_opt export_opts[] = {
@@ -156,7 +134,7 @@ static int cat_one(struct ld_cli *cli, const char *operand, struct ld_err *err)
     if (parse_place(operand, &place, err) < 0 ||
         ld_file_url(place.container, place.path, &url, err) < 0)
         return -1;
-    return download(cli, ld_buf_str(&url), "Accept: application/octet-stream", "-", false, err);
+    return ld_download(cli, ld_buf_str(&url), "Accept: application/octet-stream", "-", false, err);
 }
 
 static int run_cat(struct ld_cli *cli, struct ld_err *err)

@@ -7,6 +7,7 @@
 
 #include "client/api.h"
 #include "client/cmd.h"
+#include "client/download.h"
 #include "client/list.h"
 #include "client/object.h"
 #include "client/out.h"
@@ -297,6 +298,27 @@ static const struct ld_opt import_opts[] = {
     LD_OPT_FORMAT,
 };
 
+/* export */
+
+static int run_export(struct ld_cli *cli, struct ld_err *err)
+{
+    const char *type = ld_args_value(cli->args, "type");
+    autobuf struct ld_buf url = LD_URL_INIT;
+
+    ld_buf_adds(&url, "/v1/images/export");
+    for (size_t i = 0; i < ld_args_count(cli->args); i++)
+        ld_url_query(&url, "ref", ld_args_get(cli->args, i));
+    if (type)
+        ld_url_query(&url, "format", type);
+    return ld_download(cli, ld_buf_str(&url), "Accept: application/x-tar",
+                       ld_args_value(cli->args, "output"), true, err);
+}
+
+static const struct ld_opt export_opts[] = {
+    {"output", 'o', "FILE", false, "write to FILE instead of standard output", "file"},
+    {"type", 0, "oci|docker|rootfs", false, "what to write (default: oci)", "oci|docker|rootfs"},
+};
+
 static const struct ld_cmd cmds[] = {
     {
         .name = "image ls",
@@ -349,6 +371,25 @@ static const struct ld_cmd cmds[] = {
                    "standard error. A failed import leaves no image behind.",
         .opts = LD_CMD_OPTS(import_opts),
         .run = run_import,
+    },
+    {
+        .name = "image export",
+        .aliases = {"save", "image save"},
+        .operands = "IMAGE...",
+        .min_operands = 1,
+        .max_operands = LD_OPERANDS_MANY,
+        .complete = "image",
+        .summary = "Write images as one archive",
+        .details =
+            "By default the archive is an OCI image layout and a Docker archive in one, for "
+            "docker load, "
+            "podman load, ctr image import, skopeo and layerctl load; with --type docker the "
+            "latter alone, with --type rootfs the merged root of one image. Layers and configs "
+            "are those that came, byte for byte: the same image gives the same file. An image "
+            "named by a reference has that name in the archive, one named by its id has none. "
+            "FILE appears whole or not at all.",
+        .opts = LD_CMD_OPTS(export_opts),
+        .run = run_export,
     },
     {
         .name = "image tag",

@@ -22,16 +22,8 @@ int ld_export_root(const struct ld_reader *reader, struct ld_sink *sink, const b
                    struct ld_err *err)
 {
     const struct ld_layers plain = {.root = &reader->view.fd, .n = 1, .form = LD_FORM_PLAIN};
-    struct ld_tarout *out LD_AUTO(ld_tarout_free_p) = ld_tarout_new(sink, cancel);
-    struct ld_tree *tree LD_AUTO(ld_tree_free_p) = ld_tree_new(&plain, LD_TREE_NO_LEAVE, cancel);
-    struct ld_node node;
-    int rc;
 
-    while ((rc = ld_tree_next(tree, &node, err)) > 0) {
-        if (ld_tarout_node(out, &node, node.path + 1, err) < 0)
-            return -1;
-    }
-    return rc < 0 ? -1 : ld_tarout_finish(out, err);
+    return ld_tarout_tree(&plain, sink, cancel, err);
 }
 
 /* ---- the changes ---- */

@@ -207,3 +207,18 @@ int ld_tarout_finish(struct ld_tarout *out, struct ld_err *err)
 {
     return ld_tarw_finish(out->w, err);
 }
+
+int ld_tarout_tree(const struct ld_layers *layers, struct ld_sink *sink, const bool *cancel,
+                   struct ld_err *err)
+{
+    struct ld_tarout *out LD_AUTO(ld_tarout_free_p) = ld_tarout_new(sink, cancel);
+    struct ld_tree *tree LD_AUTO(ld_tree_free_p) = ld_tree_new(layers, LD_TREE_NO_LEAVE, cancel);
+    struct ld_node node;
+    int rc;
+
+    while ((rc = ld_tree_next(tree, &node, err)) > 0) {
+        if (ld_tarout_node(out, &node, node.path + 1, err) < 0)
+            return -1;
+    }
+    return rc < 0 ? -1 : ld_tarout_finish(out, err);
+}

@@ -26,3 +26,8 @@ int ld_tarout_whiteout(struct ld_tarout *out, const char *path, struct ld_err *e
 int ld_tarout_link(struct ld_tarout *out, const struct stat *st, const char *name, bool *ret_done,
                    struct ld_err *err);
 int ld_tarout_finish(struct ld_tarout *out, struct ld_err *err);
+
+/* All of it at once: a whole merged tree as a finished tar. */
+struct ld_layers;
+int ld_tarout_tree(const struct ld_layers *layers, struct ld_sink *sink, const bool *cancel,
+                   struct ld_err *err);

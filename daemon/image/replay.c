@@ -305,6 +305,8 @@ static int open_file(struct replay *r, struct ld_err *err)
         return malformed(err);
     move = find_move(&r->moves, r->path, r->files - 1, &rest);
     if (move) {
+        if (r->layer->aside_fd < 0)
+            return ld_err_set(err, LD_E_CORRUPT, "what the layer's recipe keeps aside is missing");
         (void)snprintf(moved, sizeof(moved), "%" PRIu64 "%s", move->n, rest); /* 20 more bytes */
         path = moved;
         dir = r->layer->aside_fd;

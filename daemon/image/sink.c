@@ -136,3 +136,32 @@ struct ld_digest ld_sink_digest_final(struct ld_sink *sink)
 {
     return ld_sha256_final(((struct digest_sink *)sink)->hash);
 }
+
+/* -- a count ----------------------------------------------------------------------------------- */
+
+struct count_sink {
+    struct ld_sink base;
+    uint64_t count;
+};
+
+static int count_write(struct ld_sink *base, const void *data, size_t len, struct ld_err *err)
+{
+    (void)data;
+    (void)err;
+    ((struct count_sink *)base)->count += len;
+    return 0;
+}
+
+struct ld_sink *ld_sink_count_new(void)
+{
+    static const struct ld_sink_ops ops = {.write = count_write, .free = free_plain};
+    struct count_sink *sink = ld_new(struct count_sink);
+
+    sink->base.ops = &ops;
+    return &sink->base;
+}
+
+uint64_t ld_sink_count(const struct ld_sink *sink)
+{
+    return ((const struct count_sink *)sink)->count;
+}

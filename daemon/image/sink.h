@@ -36,3 +36,7 @@ struct ld_sink *ld_sink_buf_new(struct ld_buf *buf);
 struct ld_sink *ld_sink_digest_new(struct ld_sink *next);
 uint64_t ld_sink_digest_count(const struct ld_sink *sink);
 struct ld_digest ld_sink_digest_final(struct ld_sink *sink);
+
+/* Only counts. */
+struct ld_sink *ld_sink_count_new(void);
+uint64_t ld_sink_count(const struct ld_sink *sink);

@@ -235,6 +235,8 @@ LD_API_TEST(images, and_layers_whose_ids_begin_alike_are_ambiguous)
     (void)ld_want_error(c, "conflict", "DELETE", NULL, "/v1/images/%s", prefix);
     (void)ld_want_error(c, "conflict", "GET", NULL, "/v1/images/%s/history", prefix);
     (void)ld_want_error(c, "conflict", "POST", "{'ref':'x'}", "/v1/images/%s/tag", prefix);
+    (void)ld_want_error(c, "conflict", "GET", NULL, "/v1/images/%s/export", prefix);
+    (void)ld_want_error(c, "conflict", "GET", NULL, "/v1/images/export?ref=%s", prefix);
     {
         autofree char *body = ld_asprintf("{'image':'%s'}", prefix);
 

@@ -174,6 +174,27 @@ test_images() {
     has inspect "$out" '"id":*"sha256:'
     run 0 layerctl history base:2
     has history "$out" "a step"
+    run 0 layerctl save -o saved.tar base:2
+    is "names in the archive" "$(tar xOf saved.tar manifest.json | jq -c '.[].RepoTags')" '["base:2"]'
+    layerctl image export base:2 | cmp - saved.tar
+    is "the same bytes to standard output" "${PIPESTATUS[*]}" "0 0"
+    run 0 layerctl load saved.tar
+    has load "$out" "0 layers added (0 B), 2 reused"
+    run 0 layerctl image save -o both.tar base:1 base:2
+    is "two images" "$(tar xOf both.tar index.json | jq '.manifests | length')" 2
+    is "layers that they share are there once" "$(tar tf both.tar | sort | uniq -d)" ""
+    run 0 layerctl save --type docker -o docker.tar base:2
+    lacks "a Docker archive" "$(tar tf docker.tar)" index.json
+    run 0 layerctl save --type rootfs -o rootfs.tar base:2
+    has "the root" "$(tar tf rootfs.tar)" "usr/bin/tool"
+    run 3 layerctl save -o none.tar base:1 nothing:here
+    is "no file is left" "$(compgen -G 'none.tar*')" ""
+    run 2 layerctl save --type zip base:1
+    run 2 layerctl save --type rootfs base:1 base:2
+    run 2 layerctl save
+    out=$(script -qec 'layerctl save base:1' /dev/null 2>&1) status=$?
+    is "an archive to a terminal" "$status" 2
+    is "completion of images" "$(layerctl __complete save base: | sort | tr '\n' ' ')" "base:1 base:2 "
     run 0 layerctl tag base:1 other:1 team/web:2
     run 0 layerctl image inspect team/web:2
     run 0 layerctl rmi other:1

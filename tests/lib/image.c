@@ -203,7 +203,8 @@ static struct ld_blob make_config(const struct ld_image_spec *spec)
     for (size_t i = 0; i < spec->n_layers; i++)
         ld_buf_addf(&buf, "%s{\"created\":\"2026-01-02T03:04:05Z\",\"created_by\":\"step %zu\"}",
                     i ? "," : "", i);
-    ld_buf_addf(&buf, ",{\"created_by\":\"CMD\",\"empty_layer\":true}]");
+    ld_buf_addf(&buf, "%s{\"created_by\":\"CMD\",\"empty_layer\":true}]",
+                spec->n_layers ? "," : "");
     if (spec->flaw == LD_FLAW_DEEP_JSON) {
         ld_buf_adds(&buf, ",\"deep\":");
         for (int i = 0; i < 1000; i++)
