@@ -20,6 +20,7 @@
 #include "daemon/base/mem.h"
 #include "daemon/base/mountapi.h"
 #include "daemon/base/parse.h"
+#include "daemon/core/parts.h"
 #include "daemon/core/rootfs.h"
 #include "daemon/core/state.h"
 
@@ -257,10 +258,10 @@ struct elsewhere {
 
 struct scan {
     const struct ld_rootfs *fs;
-    char *source; /* of its overlay */
-    char *root;   /* "/w/SID/root": in a bind's root */
-    char *place;  /* where it is mounted for all to see */
-    char *stage;  /* "RUN/stage/" */
+    char *source;             /* of its overlay */
+    struct ld_bind_root bind; /* of what a driver without a file system of its own binds */
+    char *place;              /* where it is mounted for all to see */
+    char *stage;              /* "RUN/stage/" */
     uint64_t own_ns;
 
     int proc;
@@ -285,7 +286,7 @@ static void scan_free(struct scan **slot)
 
     ld_close(s->proc);
     free(s->source);
-    free(s->root);
+    free(s->bind.path);
     free(s->place);
     free(s->stage);
     free(s->elsewhere);
@@ -293,17 +294,18 @@ static void scan_free(struct scan **slot)
     *slot = NULL;
 }
 
+/* Also of a directory in it. */
 static bool is_the_container(const struct scan *s, const struct ld_mountinfo *line)
 {
-    const char *at;
-    size_t len = strlen(s->root);
+    size_t len;
 
     if (strcmp(line->fstype, "overlay") == 0)
         return strcmp(line->source, s->source) == 0;
-    if (strcmp(s->fs->driver->name, "overlay") == 0)
+    if (!s->bind.path || line->major != s->bind.major || line->minor != s->bind.minor)
         return false;
-    at = strstr(line->root, s->root);
-    return at && (at[len] == '\0' || at[len] == '/');
+    len = strlen(s->bind.path);
+    return strncmp(line->root, s->bind.path, len) == 0 &&
+           (line->root[len] == '\0' || line->root[len] == '/');
 }
 
 /* Where views are built: nobody but us can be in there. */
@@ -469,7 +471,13 @@ int ld_container_holders(struct ld_core *core, const char *id, struct ld_holders
     s->out = ret;
     s->own_ns = st.st_ino;
     s->source = ld_asprintf("layerd:%s:%" LD_PRI_SID, core->env.instance, c.upper_sid);
-    s->root = ld_asprintf("/w/%" LD_PRI_SID "/root", c.upper_sid);
+    if (strcmp(rootfs.fs.driver->name, "overlay") != 0) {
+        enum ld_form form;
+        autoclose int own = rootfs.fs.driver->open(&core->env, &rootfs.fs.writable, &form);
+
+        if (own >= 0)
+            (void)ld_bind_root_of(own, &s->bind); /* else nothing of it can be mounted */
+    }
     s->place = ld_asprintf("%s/mnt/%s", core->root.run_path, c.id);
     s->stage = ld_asprintf("%s/stage/", core->root.run_path);
     /* A mount that was detached is in no table, but its device is known as long as it is held. */

@@ -317,12 +317,10 @@ int ld_parts_mount(const struct ld_root *root, const struct ld_rootfs *spec, con
     return 0;
 }
 
-/* What mountinfo's "root" field says of a bind of `fd`: found by asking where its own mount lies.
- */
 struct place {
     int id;
     const char *path;
-    char *root;
+    struct ld_bind_root *ret;
 };
 
 static int match_place(void *arg, const struct ld_mountinfo *line)
@@ -334,25 +332,33 @@ static int match_place(void *arg, const struct ld_mountinfo *line)
         return 0;
     if (strcmp(line->mountpoint, "/") == 0)
         len = 0;
-    if (strncmp(place->path, line->mountpoint, len) == 0)
-        place->root =
-            ld_asprintf("%s%s", strcmp(line->root, "/") == 0 ? "" : line->root, place->path + len);
+    if (strncmp(place->path, line->mountpoint, len) != 0)
+        return 1;
+    place->ret->path =
+        ld_asprintf("%s%s", strcmp(line->root, "/") == 0 ? "" : line->root, place->path + len);
+    if (!place->ret->path[0]) {
+        free(place->ret->path);
+        place->ret->path = ld_strdup("/");
+    }
+    place->ret->major = line->major;
+    place->ret->minor = line->minor;
     return 1;
 }
 
-static char *root_of_source(int fd)
+bool ld_bind_root_of(int fd, struct ld_bind_root *ret)
 {
     char path[4096];
     ssize_t len = readlink(ld_fd_path(fd).path, path, sizeof(path) - 1);
     struct statx stx;
-    struct place place = {.path = path};
+    struct place place = {.path = path, .ret = ret};
 
+    *ret = (struct ld_bind_root){.path = NULL};
     if (len < 0 || statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &stx) < 0)
-        return NULL;
+        return false;
     path[len] = '\0';
     place.id = (int)stx.stx_mnt_id;
-    (void)!ld_mountinfo_each(match_place, &place); /* not found: NULL, so not ours */
-    return place.root;
+    (void)!ld_mountinfo_each(match_place, &place); /* not found: path stays NULL */
+    return ret->path != NULL;
 }
 
 bool ld_part_is_ours(const struct ld_root *root, const struct ld_rootfs *spec, const char *instance,
@@ -364,8 +370,8 @@ bool ld_part_is_ours(const struct ld_root *root, const struct ld_rootfs *spec, c
         const struct ld_mount_part *part = &spec->parts[i];
         struct ld_err ignored = LD_ERR_INIT;
         autoclose int source = -EBADF;
-        autofree char *expected = NULL;
-        struct stat st;
+        struct ld_bind_root expected;
+        bool is_it;
 
         if (part->type == LD_PART_TMPFS) {
             if (strcmp(line->fstype, "tmpfs") == 0 && strcmp(line->source, mark) == 0)
@@ -373,11 +379,12 @@ bool ld_part_is_ours(const struct ld_root *root, const struct ld_rootfs *spec, c
             continue;
         }
         source = open_source(root, part, &ignored);
-        if (source < 0 || fstat(source, &st) < 0 || major(st.st_dev) != line->major ||
-            minor(st.st_dev) != line->minor)
+        if (source < 0 || !ld_bind_root_of(source, &expected))
             continue;
-        expected = root_of_source(source);
-        if (expected && strcmp(*expected ? expected : "/", line->root) == 0)
+        is_it = expected.major == line->major && expected.minor == line->minor &&
+                strcmp(expected.path, line->root) == 0;
+        free(expected.path);
+        if (is_it)
             return true;
     }
     return false;

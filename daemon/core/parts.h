@@ -30,3 +30,11 @@ int ld_parts_mount(const struct ld_root *root, const struct ld_rootfs *spec, con
 struct ld_mountinfo;
 bool ld_part_is_ours(const struct ld_root *root, const struct ld_rootfs *spec, const char *instance,
                      const struct ld_mountinfo *line);
+
+/* What mountinfo says of a bind of what `fd` shows: path in its file system and device of that,
+ * found by asking where its own mount lies. False: it can't be told. */
+struct ld_bind_root {
+    char *path; /* owned; "/" for the root */
+    unsigned major, minor;
+};
+bool ld_bind_root_of(int fd, struct ld_bind_root *ret);

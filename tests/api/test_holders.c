@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -226,6 +227,28 @@ LD_API_TEST(holders, of_a_mount_that_was_detached_are_still_found)
     json = ld_want(c, 200, "GET", NULL, "/v1/containers/web/holders");
     cr_expect_eq(ld_count(json, "items"), 0);
     cr_expect_str_eq(ld_str(json, "state"), "created");
+}
+
+static int take_look_alike(const char *at)
+{
+    return take_mount("/mnt/other/w/1/root") || system("umount /mnt/run/mnt/*") || take_cwd(at);
+}
+
+/* By the same path in another store, or another file system. */
+LD_API_TEST(holders, of_another_store_are_not_taken_for_ours)
+{
+    pid_t pid;
+
+    ld_have_base(c);
+    (void)ld_create(c, "web", "base", "'driver':'vfs'");
+    (void)ld_mount(c, "web");
+    ld_test_sh("mkdir -p other/w; for w in %s/w/*; do mkdir -p other/w/${w##*/}/root; done; "
+               "ln -sfn ${w##*/} other/w/1",
+               d->data_root);
+    pid = hold(take_look_alike, "/mnt/other");
+    (void)uses_of(ld_want(c, 200, "GET", NULL, "/v1/containers/web/holders"), 0);
+    let_go(pid);
+    ld_unmount(c, "web");
 }
 
 LD_API_TEST(holders, in_a_volume_of_the_container_count)
