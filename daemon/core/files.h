@@ -3,7 +3,8 @@
  * Paths come from outside and the tree belongs to whoever runs in the container: nothing is opened
  * but by openat2(RESOLVE_IN_ROOT), O_PATH first, and only regular files are opened again. `root` is
  * a view's descriptor. Blocking; any worker. A symlink at the end of a path is followed only when
- * the path ends in '/'. Codes: not_found; conflict (it is of the wrong type, or the container
+ * the path ends in '/'. What was written or deleted is on the disk when the call returns (not of a
+ * volatile container). Codes: not_found; conflict (it is of the wrong type, or the container
  * read-only); invalid (a path that is none, too long, or loops); io, no_space.
  */
 #pragma once

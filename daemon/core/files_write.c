@@ -121,7 +121,11 @@ int ld_files_write(int root, const char *path, struct ld_source *content,
         (fchown(fd, as->uid, as->gid) < 0 || fchmod(fd, as->mode) < 0 || futimens(fd, times) < 0))
         r = ld_path_error(err, -errno, "set the attributes of", path);
     if (r == 0) {
-        r = give_name(dir, fd, &temp, split.name);
+        r = ld_fsync(fd); /* before it has its name: a crash leaves the old content or the new */
+        if (r == 0)
+            r = give_name(dir, fd, &temp, split.name);
+        if (r == 0)
+            r = ld_fsync(dir);
         if (r < 0)
             r = ld_path_error(err, r, "write", path);
     }
@@ -157,6 +161,8 @@ int ld_files_delete(int root, const char *path, bool recursive, const bool *canc
         r = ld_remove_tree(dir, split.name, cancel);
     else
         r = unlinkat(dir, split.name, AT_REMOVEDIR) < 0 ? -errno : 0;
+    if (r == 0)
+        r = ld_fsync(dir);
     return r < 0 ? ld_path_error(err, r, "delete", path) : 0;
 }
 
@@ -400,9 +406,12 @@ static int put_dir(struct unpack *u, const struct ld_tar_entry *e, const char *n
     if (fd == -EEXIST) {
         struct stat st;
 
+        autofree char *path = ld_asprintf("%s/%s", u->base, name);
+        autoclose int there = ld_open_under(u->root, path, LD_IN_ROOT, O_PATH | O_DIRECTORY, 0);
+
         /* A symlink to a directory stays, as `tar -h` of docker cp does; anything else must be one.
          */
-        if (fstatat(dir, last, &st, 0) < 0 || !S_ISDIR(st.st_mode))
+        if (there < 0)
             return ld_err_set(err, LD_E_CONFLICT,
                               "entry '%s' is a directory, what the container has there is not",
                               e->name);
@@ -492,9 +501,11 @@ int ld_files_write_tar(int root, const char *path, struct ld_source *source, con
     if (base < 0)
         return ld_path_error(err, base, "open", path);
     ld_close_p(&base);
-    base = ld_open_under(root, path, LD_IN_ROOT, O_PATH | O_DIRECTORY, 0);
-    if (base < 0)
+    base = ld_open_under(root, path, LD_IN_ROOT, O_RDONLY | O_DIRECTORY, 0);
+    if (base == -ENOTDIR)
         return ld_err_set(err, LD_E_CONFLICT, "'%s' is not a directory", path);
+    if (base < 0)
+        return ld_path_error(err, base, "open", path);
     while (len > 0 && path[len - 1] == '/')
         len--;
     u.base = ld_strndup(path, len);
@@ -504,5 +515,8 @@ int ld_files_write_tar(int root, const char *path, struct ld_source *source, con
         if (put_entry(&u, tar, &e, err) < 0)
             return -1;
     }
-    return rc < 0 ? -1 : finish_dirs(&u, err);
+    if (rc < 0 || finish_dirs(&u, err) < 0)
+        return -1;
+    rc = ld_syncfs(base);
+    return rc < 0 ? ld_path_error(err, rc, "write", path) : 0;
 }

@@ -279,8 +279,9 @@ LD_API_TEST(files, never_leave_the_root)
     static const struct ld_entry dots[] = {{.path = "../../evil", .data = "x"}};
     static const struct ld_entry link[] = {
         {.path = "l", .type = LD_ENTRY_LINK, .data = "../../../../mnt/outside/mark"}};
+    static const struct ld_entry dir[] = {{.path = "abs", .type = LD_ENTRY_DIR}};
     struct ld_blob tar = ld_make_tar(evil, 2), up = ld_make_tar(dots, 1),
-                   hard = ld_make_tar(link, 1);
+                   hard = ld_make_tar(link, 1), over = ld_make_tar(dir, 1);
     autoclose int outside = ld_test_mkdir("outside");
     struct ld_text at;
 
@@ -309,6 +310,8 @@ LD_API_TEST(files, never_leave_the_root)
     (void)put(c, "path=/", tar_type, tar.data, tar.len);
     cr_expect_eq(put(c, "path=/", tar_type, up.data, up.len)->status, 422);
     cr_expect_eq(put(c, "path=/", tar_type, hard.data, hard.len)->status, 422);
+    cr_expect_eq(put(c, "path=/", tar_type, over.data, over.len)->status, 409,
+                 "whether it leads to a directory is asked inside the root");
     autofree char *mark = ld_test_read(outside, "mark");
     cr_expect_str_eq(mark, "host\n");
     cr_expect_neq(faccessat(outside, "evil", F_OK, 0), 0);
@@ -316,6 +319,7 @@ LD_API_TEST(files, never_leave_the_root)
     ld_blob_done(&tar);
     ld_blob_done(&up);
     ld_blob_done(&hard);
+    ld_blob_done(&over);
 }
 
 LD_API_TEST(files, may_have_names_that_are_no_utf8)
