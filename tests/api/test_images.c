@@ -299,6 +299,8 @@ LD_API_TEST(layers, that_were_lost_are_damaged_until_imported_again)
 struct idle {
     struct ld_daemon *d;
     struct ld_client *c;
+    struct ld_usage du;
+    cJSON *df; /* borrowed from the client */
 };
 
 /* What the daemon still does by itself (events of mounts, the reserve, the reaper) may fall between
@@ -306,27 +308,22 @@ struct idle {
 static bool df_agrees(void *arg)
 {
     struct idle *idle = arg;
-    struct ld_usage du;
-    cJSON *json;
 
-    ld_data_usage(idle->d, &du);
-    json = ld_want(idle->c, 200, "GET", NULL, "/v1/df");
-    return (uint64_t)ld_int(json, "total.bytes") == du.bytes &&
-           (uint64_t)ld_int(json, "total.inodes") == du.inodes;
+    ld_data_usage(idle->d, &idle->du);
+    idle->df = ld_want(idle->c, 200, "GET", NULL, "/v1/df");
+    return (uint64_t)ld_int(idle->df, "total.bytes") == idle->du.bytes &&
+           (uint64_t)ld_int(idle->df, "total.inodes") == idle->du.inodes;
 }
 
 static void df_is_du(struct ld_daemon *d, struct ld_client *c)
 {
-    struct idle idle = {d, c};
-    struct ld_usage du;
+    struct idle idle = {.d = d, .c = c};
     cJSON *json;
 
-    (void)ld_test_wait(df_agrees, &idle, 10);
-    ld_data_usage(d, &du);
-    json = ld_want(c, 200, "GET", NULL, "/v1/df");
-    cr_expect_eq((uint64_t)ld_int(json, "total.bytes"), du.bytes, "df %lld, du %llu",
-                 (long long)ld_int(json, "total.bytes"), (unsigned long long)du.bytes);
-    cr_expect_eq((uint64_t)ld_int(json, "total.inodes"), du.inodes);
+    cr_expect(ld_test_wait(df_agrees, &idle, 30), "df %lld bytes, %lld inodes; du %llu, %llu",
+              (long long)ld_int(idle.df, "total.bytes"), (long long)ld_int(idle.df, "total.inodes"),
+              (unsigned long long)idle.du.bytes, (unsigned long long)idle.du.inodes);
+    json = idle.df;
     cr_expect_eq(ld_int(json, "total.bytes"),
                  ld_int(json, "layers.bytes") + ld_int(json, "writable_layers.bytes") +
                      ld_int(json, "volumes.bytes") + ld_int(json, "trash.bytes") +

@@ -44,7 +44,7 @@ static struct stalled stall_with(const struct ld_daemon *d, struct ld_blob archi
 
     ld_raw_send(s.fd, head, strlen(head));
     ld_raw_send(s.fd, s.archive.data, s.archive.len / 2);
-    cr_assert(ld_test_wait(it_runs, &s, 10));
+    cr_assert(ld_test_wait(it_runs, &s, 30));
     return s;
 }
 
@@ -147,7 +147,7 @@ LD_API_TEST(jobs, are_waited_for_without_holding_workers)
     struct stalled s = stall(d);
 
     for (size_t i = 0; i < WAITERS; i++)
-        begin_to_wait(&waiters[i], d, s.id.s, "5m");
+        begin_to_wait(&waiters[i], d, s.id.s, "10m");
     for (int i = 0; i < 50; i++)
         (void)ld_want(c, 200, "GET", NULL, "/v1/images");
     (void)ld_want(c, 201, "POST", "{'name':'meanwhile'}", "/v1/volumes");
@@ -155,7 +155,7 @@ LD_API_TEST(jobs, are_waited_for_without_holding_workers)
     for (size_t i = 0; i < WAITERS; i++) {
         end_to_wait(&waiters[i]);
         cr_expect_str_eq(waiters[i].state, "done");
-        cr_expect_lt(waiters[i].took_ms, 60000);
+        cr_expect_lt(waiters[i].took_ms, 100000);
     }
     stalled_done(&s);
 }
@@ -175,7 +175,7 @@ LD_API_TEST(jobs, are_waited_for_as_long_as_asked)
 
         took = ld_monotonic_ms() - began;
         cr_expect_str_eq(ld_str(json, "state"), "running");
-        cr_expect(took >= rows[i].ms && took < rows[i].ms + 5000, "%s took %d ms", rows[i].wait,
+        cr_expect(took >= rows[i].ms && took < rows[i].ms + 60000, "%s took %d ms", rows[i].wait,
                   (int)took);
     }
     for (size_t i = 0; i < LD_ARRAY_LEN(bad); i++)
@@ -211,12 +211,12 @@ LD_API_TEST(jobs, are_cancelled_while_their_client_is_silent)
     struct waiter waiter;
     cJSON *json;
 
-    begin_to_wait(&waiter, d, s.id.s, "1m");
+    begin_to_wait(&waiter, d, s.id.s, "10m");
     json = ld_want(c, 200, "DELETE", NULL, "/v1/jobs/%s", s.id.s);
     cr_expect(ld_bool(json, "cancel_requested"));
     end_to_wait(&waiter);
     cr_expect_str_eq(waiter.state, "canceled");
-    cr_expect_lt(waiter.took_ms, 5000);
+    cr_expect_lt(waiter.took_ms, 60000);
     json = ld_want(c, 200, "GET", NULL, "/v1/jobs/%s", s.id.s);
     cr_expect_str_eq(ld_str(json, "error.code"), "canceled");
     cr_expect(ld_bool(json, "cancel_requested"));
@@ -272,7 +272,7 @@ LD_API_TEST(jobs, that_are_cancelled_say_so_to_their_client)
     p.from = ends[0];
     cr_assert_eq(pthread_create(&p.thread, NULL, import_from_pipe, &p), 0);
     cr_assert_eq(write(ends[1], base.data, 8192), 8192);
-    cr_assert(ld_test_wait(it_runs, &s, 10));
+    cr_assert(ld_test_wait(it_runs, &s, 30));
     (void)ld_want(c, 200, "DELETE", NULL, "/v1/jobs/%s", s.id.s);
     ld_close(ends[1]);
     cr_assert_eq(pthread_join(p.thread, NULL), 0);
@@ -361,17 +361,23 @@ LD_TEST(jobs, cut_off_by_a_stop_are_interrupted_and_who_waits_is_answered)
     static const char *const args[] = {"--config", "/mnt/layerd.conf", NULL};
     struct ld_daemon *d;
     struct stalled s;
-    struct waiter waiter;
+    struct ld_text request;
+    autofree char *reply = NULL;
     cJSON *json;
+    int fd;
 
     ld_test_sh("printf '[daemon]\\ndrain_timeout = 1s\\n' > /mnt/layerd.conf");
     d = ld_daemon_start("data", args);
     s = stall(d);
-    begin_to_wait(&waiter, d, s.id.s, "10m");
-    (void)ld_want(d->client, 200, "GET", NULL, "/v1/jobs/%s?wait=100ms", s.id.s);
+    request = ld_textf("GET /v1/jobs/%s?wait=10m HTTP/1.1\r\nHost: x\r\n\r\n", s.id.s);
+    fd = ld_raw_connect(d->socket);
+    ld_raw_send(fd, request.s, strlen(request.s));
+    for (int i = 0; i < 5; i++) /* sent earlier, it has been read once these are answered */
+        (void)ld_want(d->client, 200, "GET", NULL, "/v1");
     ld_daemon_stop(d);
-    end_to_wait(&waiter);
-    cr_expect_str_eq(waiter.state, "running");
+    reply = ld_raw_read(fd, 60);
+    ld_close(fd);
+    cr_expect(strncmp(reply, "HTTP/1.1 200", 12) == 0 && strstr(reply, "\"running\""), "%s", reply);
     ld_daemon_again(d);
     json = ld_want(d->client, 200, "GET", NULL, "/v1/jobs/%s?wait=10m", s.id.s);
     cr_expect_str_eq(ld_str(json, "state"), "interrupted");

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -20,7 +21,7 @@
 #include "daemon/base/parse.h"
 #include "tests/lib/api.h"
 
-enum { CLIENTS = 64, NAMES = 16 };
+enum { CLIENTS = 64, NAMES = 16, CALLS = 10 /* of each client, however long they take */ };
 
 struct stormer {
     pthread_t thread;
@@ -65,7 +66,7 @@ static void *storm(void *arg)
     };
     struct stormer *s = arg;
 
-    while (now_ms() < s->until_ms && !s->problem[0]) {
+    while ((now_ms() < s->until_ms || s->calls < CALLS) && !s->problem[0]) {
         unsigned verb = (unsigned)rand_r(&s->seed) % LD_ARRAY_LEN(verbs);
         unsigned name = (unsigned)rand_r(&s->seed) % NAMES;
         autofree char *target = ld_asprintf("/v1/containers/s%u%s", name, verbs[verb].rest);
@@ -109,13 +110,6 @@ static void clear(struct ld_daemon *d, struct ld_client *c)
     ld_wait_reaped(d);
 }
 
-static bool few_fds(void *arg)
-{
-    struct ld_daemon *d = arg;
-
-    return ld_daemon_fds(d) <= 60;
-}
-
 LD_API_TEST(stress, of_64_clients_leaks_nothing)
 {
     static struct stormer stormers[CLIENTS];
@@ -142,11 +136,10 @@ LD_API_TEST(stress, of_64_clients_leaks_nothing)
         conflicts += stormers[i].conflicts;
         ld_client_free(stormers[i].client);
     }
-    cr_expect_gt(calls, 500);
     cr_expect_gt(calls, conflicts);
     clear(d, c);
     cr_expect_eq(ld_test_count_mounts(""), mounts);
-    cr_expect(ld_test_wait(few_fds, d, 10), "%zu descriptors, %zu before", ld_daemon_fds(d), fds);
+    cr_expect(ld_daemon_wait_fds(d, 60, 60), "%zu descriptors, %zu before", ld_daemon_fds(d), fds);
     cr_expect_eq(ld_data_count(d, "w"), 0);
     cr_expect_eq(ld_data_count(d, "staging"), 0);
     rss = ld_daemon_rss(d);
@@ -165,6 +158,7 @@ static pid_t start_swapper(const char *root)
         autofree char *aside = ld_asprintf("%s/srv/aside", root);
         autofree char *link = ld_asprintf("%s/srv/link", root);
 
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (symlink("/mnt/outside", link) < 0)
             _exit(1);
         for (;;) {

@@ -54,7 +54,7 @@ start_daemon() {
     layerd --data-root /mnt/data --run-root /mnt/run -H unix:///mnt/run/layerd.sock -G root \
         --log-level warn 2>>daemon.log &
     daemon=$!
-    for _ in {1..200}; do
+    for _ in {1..600}; do
         layerctl version >/dev/null 2>&1 && return
         sleep 0.05
     done
@@ -256,7 +256,10 @@ test_containers() {
     has stderr "$err" "hint:"
     (cd "$mnt" && exec sleep 1000) &
     local holder=$!
-    for _ in {1..100}; do [[ $(readlink "/proc/$holder/cwd") == "$mnt" ]] && break; sleep 0.02; done
+    for _ in {1..600}; do # until it is sleep: the shell before it is there already
+        [[ $(readlink "/proc/$holder/cwd") == "$mnt" && $(<"/proc/$holder/comm") == sleep ]] && break
+        sleep 0.05
+    done
     run 0 layerctl holders web
     has "the holder's use" "$out" 'cwd'
     run 0 layerctl container holders web --format json
@@ -391,14 +394,17 @@ test_system() {
     has events "$out" "container.create*web"
     run 0 layerctl events --after latest
     is "nothing is newer" "$out" ""
-    timeout 10 layerctl events -F --after latest --limit 1 >follow.out &
-    local follower=$!
-    sleep 0.3
-    layerctl volume create late >/dev/null
+    timeout 120 layerctl events -F --after latest --limit 1 >follow.out &
+    local follower=$! late=()
+    while kill -0 $follower 2>/dev/null; do # it hears of the first one after it has begun to follow
+        late+=("late-${#late[@]}")
+        layerctl volume create "${late[-1]}" >/dev/null
+        sleep 0.1
+    done
     wait $follower
     is "follow" "$?" 0
-    has "the followed event" "$(<follow.out)" "volume.create*late"
-    layerctl volume rm late >/dev/null
+    has "the followed event" "$(<follow.out)" "volume.create*late-"
+    layerctl volume rm "${late[@]}" >/dev/null
     run 0 layerctl api GET /v1
     has api "$out" '"name":"layerd"'
     run 3 layerctl api GET /v1/containers/nothing

@@ -13,7 +13,11 @@ if [[ -z ${LAYERD_E2E_INSIDE-} ]]; then
     build=$(realpath -- "${1:-build}") || exit 2
     mkdir -p "$build/cache"
     if [[ ! -s $build/cache/debian.tar ]]; then
-        mmdebstrap --quiet --format=tar --variant=minbase bookworm "$build/cache/debian.tar.new" >&2 || exit 2
+        for try in 1 2 3; do # a mirror may be out of reach for a moment
+            mmdebstrap --quiet --format=tar --variant=minbase bookworm "$build/cache/debian.tar.new" >&2 && break
+            ((try < 3)) || exit 2
+            sleep 10
+        done
         mv "$build/cache/debian.tar.new" "$build/cache/debian.tar"
     fi
     exec env LAYERD_E2E_INSIDE=1 unshare --mount --propagation private -- "$0" "$build"
@@ -44,7 +48,7 @@ start_daemon() {
     mkdir -p data run
     layerd --data-root /mnt/data --run-root /mnt/run -G root --log-level warn 2>>daemon.log &
     daemon=$!
-    for _ in {1..200}; do
+    for _ in {1..600}; do
         layerctl version >/dev/null 2>&1 && return
         sleep 0.05
     done
@@ -189,7 +193,7 @@ for c in root rootv two many manyv other; do
     check "unmount $c" layerctl umount "$c"
     check "remove $c" layerctl rm "$c"
 done
-for _ in {1..100}; do [[ -z $(ls data/w data/trash | grep -v :) ]] && break; sleep 0.1; done
+for _ in {1..600}; do [[ -z $(ls data/w data/trash | grep -v :) ]] && break; sleep 0.1; done
 if [[ -z $(ls data/w) ]]; then ok; else fail "writable layers stay: $(ls data/w)"; fi
 stop_daemon
 printf '%d passed, %d failed\n' "$passed" "$failed"

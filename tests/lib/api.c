@@ -124,7 +124,7 @@ static bool trash_is_empty(void *arg)
 
 void ld_wait_reaped(const struct ld_daemon *d)
 {
-    cr_assert(ld_test_wait(trash_is_empty, (void *)d, 20), "trash is not emptied");
+    cr_assert(ld_test_wait(trash_is_empty, (void *)d, 60), "trash is not emptied");
 }
 
 struct ld_blob ld_changes(struct ld_client *c, const char *name)

@@ -275,7 +275,7 @@ const struct ld_reply *ld_client_call(struct ld_client *client, const struct ld_
     set_common(client->curl, client->socket_path, call->target, &client->in);
     set_body(client->curl, call, json, &fd);
     curl_easy_setopt(client->curl, CURLOPT_HTTPHEADER, headers);
-    curl_easy_setopt(client->curl, CURLOPT_TIMEOUT, call->seconds ? (long)call->seconds : 60L);
+    curl_easy_setopt(client->curl, CURLOPT_TIMEOUT, call->seconds ? (long)call->seconds : 120L);
     rc = curl_easy_perform(client->curl);
     curl_slist_free_all(headers);
     if (rc == CURLE_OK)

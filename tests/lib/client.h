@@ -29,7 +29,7 @@ struct ld_call {
     const char *content_type;   /* NULL: application/json with json, else none */
     const char *const *headers; /* "Name: value", NULL at the end; or NULL */
     int to_fd;                  /* the reply's body goes there; 0: it is kept */
-    unsigned seconds;           /* 0: 60 */
+    unsigned seconds;           /* 0: 120 */
     bool unchecked;             /* not held against openapi.yaml */
 };
 

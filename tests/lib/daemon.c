@@ -20,7 +20,7 @@
 
 static const char log_name[] = "layerd.log";
 
-enum { START_SECONDS = 30, STOP_SECONDS = 30, MAX_ARGS = 32 };
+enum { START_SECONDS = 60, STOP_SECONDS = 60, MAX_ARGS = 32 };
 
 static int log_fd(void)
 {
@@ -251,6 +251,25 @@ size_t ld_daemon_fds(const struct ld_daemon *d)
 
     cr_assert_eq(ld_each_name(dir, count_one, &n), 0);
     return n;
+}
+
+struct few_fds {
+    const struct ld_daemon *d;
+    size_t most;
+};
+
+static bool has_few_fds(void *arg)
+{
+    const struct few_fds *few = arg;
+
+    return ld_daemon_fds(few->d) <= few->most;
+}
+
+bool ld_daemon_wait_fds(const struct ld_daemon *d, size_t most, unsigned seconds)
+{
+    struct few_fds few = {d, most};
+
+    return ld_test_wait(has_few_fds, &few, seconds);
 }
 
 size_t ld_test_count_mounts(const char *prefix)

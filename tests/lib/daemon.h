@@ -30,7 +30,7 @@ void ld_daemon_again(struct ld_daemon *d);
  */
 char *ld_daemon_fails(struct ld_daemon *d);
 
-/* SIGTERM; it must exit with 0 within 30 s. */
+/* SIGTERM; it must exit with 0 within a minute. */
 void ld_daemon_stop(struct ld_daemon *d);
 /* SIGKILL, and waits until it is gone. */
 void ld_daemon_kill(struct ld_daemon *d);
@@ -52,5 +52,7 @@ uint64_t ld_daemon_rss(const struct ld_daemon *d);      /* VmRSS in bytes */
 uint64_t ld_daemon_peak_rss(const struct ld_daemon *d); /* VmHWM since the last reset */
 void ld_daemon_reset_peak(const struct ld_daemon *d);
 size_t ld_daemon_fds(const struct ld_daemon *d);
+/* Until it has that many or fewer, for at most `seconds`. */
+bool ld_daemon_wait_fds(const struct ld_daemon *d, size_t most, unsigned seconds);
 /* Lines of mountinfo whose mount point begins with the prefix ("" is all). */
 size_t ld_test_count_mounts(const char *prefix);

@@ -228,9 +228,11 @@ static void batch_done(struct ld_job *job)
 static void start_batch(struct batch_test *test, size_t n,
                         int (*fn)(void *, size_t, const bool *, struct ld_err *))
 {
+    /* Far fewer threads than calls, however many cores there are. */
+    static const struct ld_lane_limits limits[LD_LANE_COUNT] = {[LD_LANE_COPY] = {.threads = 4}};
     struct ld_err err = LD_ERR_INIT;
 
-    ld_test_jobs_start(&test->jobs, NULL);
+    ld_test_jobs_start(&test->jobs, limits);
     test->lane = LD_LANE_COPY;
     test->left = 1;
     test->batch = (struct ld_batch){.fn = fn, .arg = test, .n = n, .cancel = &test->cancel};

@@ -282,10 +282,10 @@ LD_TEST(loop, measures_how_long_a_pass_took)
     struct ld_timer *slow = ld_timer_new(loop, be_slow, NULL);
 
     ld_timer_start(slow, 20, 0);
-    ld_timer_start(timer, 120, 0);
+    ld_timer_start(timer, 2000, 0);
     ld_loop_run(loop);
     cr_expect_geq(ld_loop_lag(loop, false).max_us, 30000, "the callback counts");
-    cr_expect_lt(ld_loop_lag(loop, true).max_us, 80000, "sleeping does not");
+    cr_expect_lt(ld_loop_lag(loop, true).max_us, 1500000, "sleeping does not");
     cr_expect_eq(ld_loop_lag(loop, false).max_us, 0, "reset");
     ld_timer_free(timer);
     ld_timer_free(slow);
