@@ -1,4 +1,4 @@
-/* SHA-256 (OpenSSL EVP, which uses the CPU's SHA instructions) and its text form "sha256:HEX". */
+/* SHA-256 (OpenSSL, which uses the CPU's SHA instructions) and its text form "sha256:HEX". */
 #pragma once
 
 #include <stdbool.h>
