@@ -11,6 +11,7 @@
 #include "daemon/jobs/lane.h"
 
 #include <assert.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -188,6 +189,13 @@ static struct ld_job *next_job_locked(struct ld_lanes *lanes, struct lane *lane)
         lane->n_idle++;
         r = pthread_cond_timedwait(&lane->work, &lanes->lock, &until);
         lane->n_idle--;
+    }
+    if (!lane->first && !lanes->ending) {
+        /* A quiet time: what was freed goes back to the kernel. It takes a while, and a job may
+         * come meanwhile. */
+        pthread_mutex_unlock(&lanes->lock);
+        (void)malloc_trim(0);
+        pthread_mutex_lock(&lanes->lock);
     }
     job = lane->first;
     if (!job)
