@@ -43,7 +43,6 @@ enum ld_exit ld_cli_exit_of(const struct ld_err *err)
     case LD_E_PRECONDITION:
         return LD_EXIT_CONFLICT;
     case LD_E_UNAVAILABLE:
-    case LD_E_TIMEOUT:
         return LD_EXIT_UNREACHABLE;
     case LD_E_FORBIDDEN:
     case LD_E_TOO_LARGE:

@@ -31,7 +31,7 @@ def main(argv):
             missing += [f"{name}: never {status}" for status in good if (name, status) not in answered]
             if method != "head":
                 missing += [f"{name}: never {code}" for code in sorted(codes) if (name, code) not in coded]
-    for code in doc["x-common-codes"]:
+    for code in doc["x-common-codes"] + doc["x-anywhere-codes"]:
         if code != "internal" and code not in {code for _, code in coded}:
             missing.append(f"nobody: never {code}")
     for line in missing:

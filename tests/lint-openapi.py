@@ -257,7 +257,7 @@ def main(argv):
         lint_response(doc, response, "components/responses")
     for kind in doc.root["components"]:
         for name in doc.root["components"][kind]:
-            if f"#/components/{kind}/{name}" not in doc.used and name != "MethodNotAllowed":
+            if f"#/components/{kind}/{name}" not in doc.used and name not in {"MethodNotAllowed", "Forbidden"}:
                 problem(f"components/{kind}/{name}", "is not used")
     lint_codes(doc, argv[2] if len(argv) > 2 else "daemon/base/err.h")
     for line in problems:

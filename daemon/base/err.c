@@ -54,8 +54,6 @@ static enum ld_code code_of_errno(int errnum)
         return LD_E_UNAVAILABLE;
     case ECANCELED:
         return LD_E_CANCELED;
-    case ETIMEDOUT:
-        return LD_E_TIMEOUT;
     default:
         return LD_E_IO;
     }

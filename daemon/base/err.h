@@ -31,7 +31,6 @@
     X(CORRUPT, "corrupt", 500, "stored data is damaged")                                           \
     X(UNSUPPORTED, "unsupported", 501, "this build, kernel or file system cannot do it")           \
     X(UNAVAILABLE, "unavailable", 503, "too busy or shutting down, try again")                     \
-    X(TIMEOUT, "timeout", 504, "a time limit passed")                                              \
     X(NO_SPACE, "no_space", 507, "the disk or a quota is full")                                    \
     X(CANCELED, "canceled", 503, "the job was cancelled")
 
@@ -58,8 +57,8 @@ int ld_err_set(struct ld_err *err, enum ld_code code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* The same for a failed system call: neg_errno is -errno. The code follows from it: ENOSPC and
- * EDQUOT become no_space, ENOMEM, EMFILE and ENFILE unavailable, ECANCELED canceled, ETIMEDOUT
- * timeout, else io; ": strerror" is appended. */
+ * EDQUOT become no_space, ENOMEM, EMFILE and ENFILE unavailable, ECANCELED canceled,
+ * else io; ": strerror" is appended. */
 int ld_err_sys(struct ld_err *err, int neg_errno, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -17,6 +17,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include <cjson/cJSON.h>
@@ -499,9 +500,10 @@ static void cut_power(struct attack *k)
     (void)nanosleep(&moment, NULL); /* the daemon goes on for a moment on a dead disk */
     ld_daemon_kill(k->d);
     join_actors(k);
-    /* A second user of the loop device, or it detaches with the unmount. */
+    /* Views at the stage are mounts too, and would keep the dead superblock. And the loop device
+     * needs a second user, or it detaches with the unmount. */
     ld_test_sh("exec 9<$(cat /mnt/device); "
-               "awk -v p=%s/mnt/ 'index($5, p) == 1 {print $5}' /proc/self/mountinfo | tac | "
+               "awk -v p=%s/ 'index($5, p) == 1 {print $5}' /proc/self/mountinfo | tac | "
                "while read -r m; do umount -l $m; done; "
                "umount /mnt/disk && mount $(cat /mnt/device) /mnt/disk",
                k->d->run_root);
@@ -558,4 +560,97 @@ LD_TEST(attack, by_power_cut_on_xfs_loses_nothing)
 {
     ld_close(ld_test_fs("disk", "xfs", 512));
     attack("disk", 2, cut_power);
+}
+
+/* ---- a full disk ---- */
+
+/* All but `kib` of the disk is taken. */
+static void fill_disk(unsigned kib)
+{
+    ld_test_sh("cd disk; free=$(stat -f -c '%%f * %%S / 1024' . | xargs expr); "
+               "[ $free -lt 16384 ] || fallocate -l $((free - 8192))K fill; "
+               "dd if=/dev/zero of=fill2 bs=4k 2>/dev/null; truncate -s -%uK fill2",
+               kib);
+}
+
+static void expect_room_or_no_space(struct ld_client *c, const char *method, const char *json,
+                                    const char *target, const struct ld_blob *body)
+{
+    const struct ld_reply *reply =
+        ld_call(c, &(struct ld_call){.method = method,
+                                     .target = target,
+                                     .json = json,
+                                     .content_type = json ? NULL : "application/octet-stream",
+                                     .body = body ? body->data : NULL,
+                                     .body_len = body ? body->len : 0});
+
+    cr_expect(reply->status < 300 || reply->status == 404 || reply->status == 507, "%s %s: %d %s",
+              method, target, reply->status, reply->body);
+}
+
+static void expect_gone(struct ld_client *c, const char *target)
+{
+    const struct ld_reply *reply =
+        ld_call(c, &(struct ld_call){.method = "DELETE", .target = target});
+
+    cr_expect(reply->status == 204 || reply->status == 404, "%s: %d %s", target, reply->status,
+              reply->body);
+}
+
+static bool has_reserve(void *arg)
+{
+    struct ld_daemon *d = arg;
+    autofree char *path = ld_asprintf("%s/reserve", d->data_root);
+    struct stat st;
+
+    return stat(path, &st) == 0 && st.st_blocks * 512 >= 64 << 20;
+}
+
+LD_TEST(attack, by_a_disk_that_is_full_at_every_step_leaves_nothing)
+{
+    static const char *const args[] = {"--config", "/mnt/conf", NULL};
+    static const unsigned room[] = {0, 4, 8, 12, 20, 32, 64, 128, 256, 512};
+    struct ld_blob archive = make_archive("full");
+    struct ld_daemon *d;
+    struct ld_client *c;
+    size_t layers;
+
+    ld_test_sh("printf '[storage]\nmin_free = 0\n' > conf");
+    ld_close(ld_test_fs("disk", "ext4", 500));
+    d = ld_daemon_start("disk", args);
+    c = d->client;
+    ld_have_base(c);
+    layers = ld_data_count(d, "layers");
+    for (size_t i = 0; i < LD_ARRAY_LEN(room); i++) {
+        /* The reaper, whom a removal wakes, takes the reserve back. */
+        (void)ld_create(c, "web", "base", NULL);
+        (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/web");
+        cr_assert(ld_test_wait(has_reserve, d, 30));
+        fill_disk(room[i]);
+        expect_room_or_no_space(c, "PUT",
+                                "{'image':'base','mounts':[{'type':'volume','source':'v',"
+                                "'target':'/etc'}]}",
+                                "/v1/containers/web", NULL);
+        expect_room_or_no_space(c, "POST", NULL, "/v1/containers/web/mount", NULL);
+        expect_room_or_no_space(c, "PUT", NULL, "/v1/containers/web/files?path=/new", &archive);
+        expect_room_or_no_space(c, "PUT", "{}", "/v1/volumes/other", NULL);
+        expect_room_or_no_space(c, "POST", NULL, "/v1/images/import?ref=full", &archive);
+        expect_gone(c, "/v1/containers/web?force=1");
+        expect_gone(c, "/v1/volumes/v?purge=1");
+        expect_gone(c, "/v1/volumes/other?purge=1");
+        expect_gone(c, "/v1/images/full");
+        ld_wait_reaped(d);
+        cr_expect_eq(ld_data_count(d, "w"), 0, "with %u KiB", room[i]);
+        cr_expect_eq(ld_data_count(d, "volumes"), 0, "with %u KiB", room[i]);
+        cr_expect_eq(ld_data_count(d, "layers"), layers, "with %u KiB", room[i]);
+        cr_expect_eq(ld_data_count(d, "staging"), 0, "with %u KiB", room[i]);
+        ld_test_sh("rm -f disk/fill disk/fill2");
+    }
+    (void)ld_create(c, "web", "base", NULL);
+    (void)ld_mount(c, "web");
+    ld_unmount(c, "web");
+    is_tidy(d);
+    start_once_more(d);
+    ld_blob_done(&archive);
+    ld_api_finish(d);
 }

@@ -508,6 +508,14 @@ LD_API_TEST(containers, held_in_another_namespace_are_busy_and_not_mounted_twice
     (void)ld_want_error(c, "busy", "GET", NULL, "/v1/containers/web/export");
     (void)ld_want_error(c, "busy", "GET", NULL, "/v1/containers/web/files?path=/");
     (void)ld_want_error(c, "busy", "PUT", NULL, "/v1/containers/web/files?path=/");
+    ld_daemon_kill(d);
+    ld_daemon_again(d);
+    (void)ld_want_error(c, "busy", "POST", NULL, "/v1/containers/web/mount");
+    ld_daemon_stop(d);
+    ld_daemon_again(d);
+    (void)ld_want_error(c, "busy", "GET", NULL, "/v1/containers/web/export");
+    (void)ld_want_error(c, "busy", "POST", NULL, "/v1/containers/web/mount");
+    cr_expect_eq(ld_test_count_mounts(at.s), 0);
     let_go(pid);
     cr_assert(ld_test_wait(state_is_created, c, 60));
     (void)ld_mount(c, "web");
@@ -530,8 +538,17 @@ LD_API_TEST(containers, removed_while_held_are_reaped_when_free)
     cr_expect_eq(ld_data_count(d, "w"), 0);
     ld_test_sh("grep -q holder /proc/%d/cwd/etc/kept", pid);
     cr_expect_eq(ld_data_count(d, "trash"), 1);
+    ld_daemon_kill(d);
+    ld_daemon_again(d);
+    (void)ld_want_error(c, "not_found", "GET", NULL, "/v1/containers/web");
+    ld_daemon_stop(d);
+    ld_daemon_again(d);
+    cr_expect_eq(ld_data_count(d, "trash"), 1, "held, so not deleted by a start either");
+    ld_test_sh("grep -q holder /proc/%d/cwd/etc/kept && echo more >>/proc/%d/cwd/etc/kept", pid,
+               pid);
     let_go(pid);
     ld_wait_reaped(d);
+    cr_expect_eq(ld_data_count(d, "quarantine"), 0);
 }
 
 LD_API_TEST(containers, with_auto_remove_go_when_unmounted)
@@ -657,11 +674,17 @@ LD_API_TEST(containers, take_their_data_along)
     ld_unmount(c, "web");
 }
 
-LD_API_TEST(containers, cost_little_disk_each)
+/* On a disk: directories of a tmpfs cost nothing. */
+LD_TEST(containers, cost_little_disk_each)
 {
     enum { N = 100 };
     struct ld_usage before, after;
+    struct ld_daemon *d;
+    struct ld_client *c;
 
+    ld_close(ld_test_fs("disk", "ext4", 256));
+    d = ld_daemon_start("disk", NULL);
+    c = d->client;
     ld_have_base(c);
     ld_wait_reaped(d);
     ld_data_usage(d, &before);
@@ -670,9 +693,14 @@ LD_API_TEST(containers, cost_little_disk_each)
 
         (void)snprintf(name, sizeof(name), "n%d", i); /* no hex digits */
         (void)ld_create(c, name, "base", "'driver':'overlay'");
+        if (i % 10 == 0) {
+            (void)ld_mount(c, name);
+            ld_unmount(c, name);
+        }
     }
     ld_data_usage(d, &after);
     cr_expect_lt(after.bytes, before.bytes + N * UINT64_C(65536));
+    ld_api_finish(d);
 }
 
 LD_API_TEST(containers, that_lost_their_writable_layer_are_damaged_and_can_be_removed)

@@ -435,3 +435,40 @@ LD_API_TEST(http, keeps_256_connections_and_their_descriptors_in_order)
     cr_expect(ld_daemon_wait_fds(d, before + 4, 60), "%zu descriptors, %zu before",
               ld_daemon_fds(d), before);
 }
+
+/* ---- the socket for readers ---- */
+
+LD_TEST(http, lets_readers_have_metadata_and_nothing_else)
+{
+    static const char *const args[] = {"--read-host", "unix:///mnt/run/read.sock", NULL};
+    static const char *const open_to_all[] = {"/v1",         "/v1/info",           "/v1/images",
+                                              "/v1/volumes", "/v1/containers/web", "/v1/jobs"};
+    static const struct {
+        const char *method, *json, *target;
+    } closed[] = {
+        {"POST", "{'image':'base'}", "/v1/containers"},
+        {"PUT", "{'image':'base'}", "/v1/containers/other"},
+        {"PATCH", "{'labels':{'a':'b'}}", "/v1/containers/web"},
+        {"DELETE", NULL, "/v1/containers/web"},
+        {"POST", NULL, "/v1/containers/web/mount"},
+        {"GET", NULL, "/v1/containers/web/export"},
+        {"GET", NULL, "/v1/containers/web/files?path=/etc/motd"},
+        {"PUT", "{}", "/v1/containers/web/files?path=/etc/motd"},
+        {"POST", NULL, "/v1/images/import"},
+        {"DELETE", NULL, "/v1/images/base"},
+        {"DELETE", NULL, "/v1/volumes/none"},
+    };
+    struct ld_daemon *d = ld_daemon_start("data", args);
+    struct ld_client *reader = ld_client_new("/mnt/run/read.sock");
+
+    ld_have_base(d->client);
+    (void)ld_create(d->client, "web", "base", NULL);
+    for (size_t i = 0; i < LD_ARRAY_LEN(open_to_all); i++)
+        (void)ld_want(reader, 200, "GET", NULL, "%s", open_to_all[i]);
+    for (size_t i = 0; i < LD_ARRAY_LEN(closed); i++)
+        (void)ld_want_error(reader, "forbidden", closed[i].method, closed[i].json, "%s",
+                            closed[i].target);
+    cr_expect_eq(ld_count(ld_want(reader, 200, "GET", NULL, "/v1/containers"), "items"), 1);
+    ld_client_free(reader);
+    ld_api_finish(d);
+}

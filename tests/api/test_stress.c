@@ -147,84 +147,121 @@ LD_API_TEST(stress, of_64_clients_leaks_nothing)
                   calls, conflicts, ld_daemon_fds(d), fds, (unsigned long long)rss >> 10);
 }
 
+/* What the swapper swaps: directories of the container with symlinks to the host. Mounts lie in all
+ * of them. */
+static const char *const swapped[] = {"srv/a", "srv/v", "srv/b"};
+
 /* A process that turns directories of the container into symlinks to the host and back, as fast as
- * it can. */
-static pid_t start_swapper(const char *root)
+ * it can. inside: with its working directory in the root, which it keeps when that is unmounted. */
+static pid_t start_swapper(const char *root, bool inside)
 {
-    pid_t pid = fork();
+    pid_t pid;
 
+    for (size_t i = 0; i < LD_ARRAY_LEN(swapped); i++)
+        ld_test_sh("ln -sfn /mnt/outside %s/%s.link", root, swapped[i]);
+    pid = fork();
     if (pid == 0) {
-        autofree char *dir = ld_asprintf("%s/srv/a", root);
-        autofree char *aside = ld_asprintf("%s/srv/aside", root);
-        autofree char *link = ld_asprintf("%s/srv/link", root);
-
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (symlink("/mnt/outside", link) < 0)
+        if (inside && chdir(root) < 0)
             _exit(1);
         for (;;) {
-            (void)rename(dir, aside);
-            (void)rename(link, dir);
-            (void)rename(dir, link);
-            (void)rename(aside, dir);
+            for (size_t i = 0; i < LD_ARRAY_LEN(swapped); i++) {
+                autofree char *dir = ld_asprintf("%s/%s", inside ? "." : root, swapped[i]);
+                autofree char *link = ld_asprintf("%s.link", dir);
+
+                (void)renameat2(AT_FDCWD, dir, AT_FDCWD, link, RENAME_EXCHANGE);
+            }
         }
     }
     cr_assert_gt(pid, 0);
     return pid;
 }
 
-LD_API_TEST(stress, of_symlinks_swapped_at_full_speed_touches_nothing_outside)
+/* Everything that resolves paths in a container; the type says what the body is. */
+static const struct {
+    const char *method, *target, *type;
+} by_path[] = {
+    {"PUT", "/v1/containers/web/files?path=/srv/a/new", "application/octet-stream"},
+    {"PUT", "/v1/containers/web/files?path=/srv/v/t/new", "application/octet-stream"},
+    {"PUT", "/v1/containers/web/files?path=/srv/a", "application/x-tar"},
+    {"PUT", "/v1/containers/web/files?path=/srv", "application/x-tar"},
+    {"GET", "/v1/containers/web/files?path=/srv/a/mark", NULL},
+    {"GET", "/v1/containers/web/files?path=/srv/b/", NULL},
+    {"DELETE", "/v1/containers/web/files?path=/srv/a/mark", NULL},
+    {"DELETE", "/v1/containers/web/files?path=/srv/v/mark", NULL},
+    {"DELETE", "/v1/containers/web/files?path=/srv/a/b&recursive=1", NULL},
+    {"GET", "/v1/containers/web/export", NULL},
+    {"GET", "/v1/containers/web/changes", NULL},
+    {"POST", "/v1/containers/web/unmount", NULL},
+    {"POST", "/v1/containers/web/mount", NULL},
+    {"POST", "/v1/containers/web/unmount?force=1", NULL},
+    {"POST", "/v1/containers/web/mount", NULL},
+};
+
+static void use_paths(struct ld_client *c, const struct ld_blob *tar)
 {
-    autoclose int outside = ld_test_mkdir("outside");
-    static const struct ld_entry entries[] = {{.path = "in/tar", .data = "x"}};
-    struct ld_blob tar = ld_make_tar(entries, 1);
+    static const char secret[] = "secret of the host";
+
+    for (size_t i = 0; i < LD_ARRAY_LEN(by_path); i++) {
+        bool has_body = by_path[i].type != NULL;
+        const struct ld_reply *reply =
+            ld_client_call(c, &(struct ld_call){.method = by_path[i].method,
+                                                .target = by_path[i].target,
+                                                .content_type = by_path[i].type,
+                                                .body = has_body ? tar->data : NULL,
+                                                .body_len = has_body ? tar->len : 0});
+
+        if (!reply) /* a cut stream of a changing tree is fine; anything else is not */
+            cr_expect(by_path[i].method[0] == 'G', "%s", ld_client_problem(c));
+        else
+            cr_expect_null(memmem(reply->body, reply->len, secret, sizeof(secret) - 1),
+                           "%s reads outside", by_path[i].target);
+        cr_expect_eq(ld_test_count_mounts("/mnt/outside"), 0, "%s mounts outside",
+                     by_path[i].target);
+    }
+}
+
+static void swap_under(struct ld_client *c, const char *driver, bool inside)
+{
+    static const struct ld_entry entries[] = {{.path = "a/tar", .data = "x"},
+                                              {.path = "v/tar", .data = "x"},
+                                              {.path = "b/deep/tar", .data = "x"},
+                                              {.path = "tar", .data = "x"}};
+    struct ld_blob tar = ld_make_tar(entries, LD_ARRAY_LEN(entries));
     uint64_t until = now_ms() + storm_seconds() * 1000;
-    struct ld_text at, before, after;
+    struct ld_text before = ld_tree_digest("/mnt/outside"), source = ld_tree_digest("/mnt/source");
+    autofree char *members =
+        ld_asprintf("'driver':'%s','mounts':[{'type':'tmpfs','target':'/srv/a/t'},"
+                    "{'type':'volume','source':'data','target':'/srv/v/t'},"
+                    "{'type':'bind','source':'/mnt/source','target':'/srv/b/t','read_only':true}]",
+                    driver);
+    struct ld_text at;
     pid_t swapper;
 
-    ld_test_write(outside, "mark", "host\n");
-    ld_test_sh("mkdir -p outside/b/c; echo host > outside/b/file");
-    before = ld_tree_digest("/mnt/outside");
-    ld_have_base(c);
-    (void)ld_create(c, "web", "base", "'mounts':[{'type':'tmpfs','target':'/srv/a/b'}]");
+    (void)ld_create(c, "web", "base", members);
     at = ld_mount(c, "web");
-    swapper = start_swapper(at.s);
-    while (now_ms() < until) {
-        static const struct {
-            const char *method, *target, *type;
-        } rows[] = {
-            {"PUT", "/v1/containers/web/files?path=/srv/a/new", "application/octet-stream"},
-            {"PUT", "/v1/containers/web/files?path=/srv/a", "application/x-tar"},
-            {"GET", "/v1/containers/web/files?path=/srv/a/mark", NULL},
-            {"DELETE", "/v1/containers/web/files?path=/srv/a/mark", NULL},
-            {"DELETE", "/v1/containers/web/files?path=/srv/a/b&recursive=1", NULL},
-            {"GET", "/v1/containers/web/export", NULL},
-            {"GET", "/v1/containers/web/changes", NULL},
-            {"POST", "/v1/containers/web/unmount", NULL},
-            {"POST", "/v1/containers/web/mount", NULL},
-        };
-
-        for (size_t i = 0; i < LD_ARRAY_LEN(rows); i++) {
-            const struct ld_reply *reply =
-                ld_client_call(c, &(struct ld_call){.method = rows[i].method,
-                                                    .target = rows[i].target,
-                                                    .content_type = rows[i].type,
-                                                    .body = rows[i].type ? tar.data : NULL,
-                                                    .body_len = rows[i].type ? tar.len : 0});
-
-            if (!reply) /* a cut stream of a changing tree is fine; anything else is not */
-                cr_expect(strstr(rows[i].target, "export") || strstr(rows[i].target, "files"), "%s",
-                          ld_client_problem(c));
-            if (reply && rows[i].method[0] == 'G' && strstr(rows[i].target, "mark"))
-                cr_expect_neq(reply->status, 200, "read outside: %.100s", reply->body);
-        }
-    }
+    swapper = start_swapper(at.s, inside);
+    do
+        use_paths(c, &tar);
+    while (now_ms() < until);
     (void)kill(swapper, SIGKILL);
     cr_assert_eq(waitpid(swapper, NULL, 0), swapper);
-    after = ld_tree_digest("/mnt/outside");
-    cr_expect_str_eq(after.s, before.s);
-    cr_expect_eq(ld_test_count_mounts("/mnt/outside"), 0);
+    cr_expect_str_eq(ld_tree_digest("/mnt/outside").s, before.s);
+    cr_expect_str_eq(ld_tree_digest("/mnt/source").s, source.s);
     (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/web?force=1");
+    cr_expect_eq(ld_test_count_mounts(at.s), 0);
     ld_blob_done(&tar);
+}
+
+LD_API_TEST(stress, of_symlinks_swapped_at_full_speed_touches_nothing_outside)
+{
+    ld_test_sh("umask 022; mkdir -p outside/t outside/b outside/deep source; "
+               "echo secret of the host | tee outside/mark outside/t/mark outside/b/file "
+               "outside/tar >/dev/null; echo bound > source/kept");
+    ld_have_base(c);
+    swap_under(c, "overlay", false);
+    swap_under(c, "vfs", true);
+    ld_wait_reaped(d);
 }
 
 LD_API_TEST(stress, of_a_thousand_containers_keeps_memory_low)

@@ -187,7 +187,7 @@ static void abort_full(void *arg)
     struct transfer *t = arg;
     struct ld_err err = LD_ERR_INIT;
 
-    (void)ld_err_set(&err, LD_E_TIMEOUT, "the client is too slow");
+    (void)ld_err_set(&err, LD_E_UNAVAILABLE, "the client is too slow");
     ld_ring_abort(t->ring, &err);
     finish(t);
 }
@@ -205,7 +205,7 @@ LD_TEST(ring, ends_a_blocked_writer_with_the_cause_of_the_abort)
     ld_timer_free(timer);
     end(&t);
     cr_expect_eq(t.worker_rc, -1);
-    cr_expect_eq(t.worker_err.code, LD_E_TIMEOUT);
+    cr_expect_eq(t.worker_err.code, LD_E_UNAVAILABLE);
     cr_expect_leq(t.worker_moved, SIZE);
 }
 
