@@ -1,6 +1,7 @@
 /* One request, one operation: see call.h. */
 #include "api/call.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,10 +10,19 @@
 #include "daemon/base/mem.h"
 #include "daemon/base/parse.h"
 
+/* The operation holds the key's lock by now: what another request makes under it is made. */
 static int run(struct ld_op *op, struct ld_err *err)
 {
     struct ld_call *call = op->arg;
+    struct ld_once_object made LD_AUTO(ld_once_object_done) = {.kind = NULL};
+    int rc = ld_once_find(call->core, &call->once, &made, err);
 
+    if (rc < 0)
+        return -1;
+    if (rc > 0)
+        return call->again(call, &made, err) < 0 ? ld_once_gone(&call->once, &made, err) : 0;
+    if (ld_once_is_given(&call->once))
+        call->w.once = &call->once.once;
     return call->run(call, err);
 }
 
@@ -58,6 +68,30 @@ void ld_call_refuse(struct ld_call *call, const struct ld_err *err)
     call->free(call);
 }
 
+bool ld_call_once(struct ld_call *call,
+                  int (*again)(struct ld_call *, const struct ld_once_object *, struct ld_err *))
+{
+    struct ld_once_object made LD_AUTO(ld_once_object_done) = {.kind = NULL};
+    struct ld_err err = LD_ERR_INIT;
+    int rc;
+
+    if (ld_once_read(call->req, &call->once, &err) < 0) {
+        ld_call_refuse(call, &err);
+        return true;
+    }
+    if (!ld_once_is_given(&call->once))
+        return false;
+    call->again = again;
+    ld_once_lock(&call->once, &call->op);
+    /* Done already: whether it could be done now does not matter. */
+    rc = ld_once_find(call->core, &call->once, &made, &err);
+    if (rc < 0)
+        ld_call_refuse(call, &err);
+    else if (rc > 0)
+        ld_call_submit(call);
+    return rc != 0;
+}
+
 struct ld_core *ld_request_core(const struct ld_request *req)
 {
     return ld_api_core(ld_request_app(req));
@@ -70,24 +104,44 @@ struct ld_write ld_request_write(const struct ld_request *req)
     return (struct ld_write){.uid = peer->uid, .pid = peer->pid, .request_id = ld_request_id(req)};
 }
 
+/* `"7"`, or the whole ETag of an answer, `"7-1f2e3d4c5b6a7988"`, whose first part is the version.
+ */
+static int parse_etag(const char *value, uint64_t *ret)
+{
+    size_t len = strlen(value);
+    autofree char *text = NULL;
+    char *digest;
+
+    if (len < 2 || value[0] != '"' || value[len - 1] != '"')
+        return -EINVAL;
+    text = ld_strndup(value + 1, len - 2);
+    digest = strchr(text, '-');
+    if (digest) {
+        *digest++ = '\0';
+        if (!ld_is_hex(digest, LD_ETAG_DIGITS))
+            return -EINVAL;
+    }
+    return ld_parse_u64(text, 1, UINT64_MAX, ret);
+}
+
 int ld_request_if_match(const struct ld_request *req, uint64_t *ret, struct ld_err *err)
 {
     const char *value = ld_request_header(req, "If-Match");
-    size_t len = value ? strlen(value) : 0;
-    autofree char *digits = NULL;
 
     *ret = 0;
-    if (!value || strcmp(value, "*") == 0)
+    if (!value || strcmp(value, "*") == 0 || parse_etag(value, ret) == 0)
         return 0;
-    if (len > 2 && value[0] == '"' && value[len - 1] == '"')
-        digits = ld_strndup(value + 1, len - 2);
-    if (digits && ld_parse_u64(digits, 1, UINT64_MAX, ret) == 0)
-        return 0;
-    (void)ld_err_set(err, LD_E_INVALID, "If-Match: '%s' is not an ETag of layerd", value);
+    (void)ld_err_set(err, LD_E_INVALID, "If-Match: '%.100s' is not an ETag of layerd", value);
     return ld_err_hint(err, "give the ETag of an earlier answer, quotes included, or *");
 }
 
-void ld_reply_etag(struct ld_request *req, uint64_t version)
+int ld_request_must_be_new(const struct ld_request *req, bool *ret, struct ld_err *err)
 {
-    ld_reply_header(req, "ETag", "\"%llu\"", (unsigned long long)version);
+    const char *value = ld_request_header(req, "If-None-Match");
+
+    *ret = value != NULL;
+    if (!value || strcmp(value, "*") == 0)
+        return 0;
+    return ld_err_set(err, LD_E_INVALID, "If-None-Match: here it can only be *, not '%.100s'",
+                      value);
 }

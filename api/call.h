@@ -2,6 +2,7 @@
  */
 #pragma once
 
+#include "api/once.h"
 #include "api/reply.h"
 #include "api/request.h"
 #include "daemon/jobs/op.h"
@@ -20,6 +21,8 @@ struct ld_call {
     int (*run)(struct ld_call *call, struct ld_err *err); /* on the lane */
     void (*reply)(struct ld_call *call);                  /* after success: one ld_reply_* */
     void (*free)(struct ld_call *call);
+    struct ld_once_key once; /* private, as the next */
+    int (*again)(struct ld_call *call, const struct ld_once_object *made, struct ld_err *err);
 };
 
 /* Allocates `size` bytes, zeroed, with the call at their beginning. Add keys to &call->op, then
@@ -32,10 +35,18 @@ void ld_call_submit(struct ld_call *call);
 /* Replies with the error and frees the call, which was never submitted. */
 void ld_call_refuse(struct ld_call *call, const struct ld_err *err);
 
+/* For what makes something, right after ld_call_new: the request's Idempotency-Key. When the same
+ * request has been done before, again() is run in run()'s place: it reads the object that was made,
+ * so that reply() answers as the first time; not_found: it is gone. True: it is answered, or will
+ * be: the handler returns. */
+bool ld_call_once(struct ld_call *call,
+                  int (*again)(struct ld_call *, const struct ld_once_object *, struct ld_err *));
+
 struct ld_core *ld_request_core(const struct ld_request *req);
 /* Who asks, for the records; borrows the request's id. */
 struct ld_write ld_request_write(const struct ld_request *req);
 
 /* If-Match as a row version: 0 when absent or "*". invalid: not one of our ETags. */
 int ld_request_if_match(const struct ld_request *req, uint64_t *ret, struct ld_err *err);
-void ld_reply_etag(struct ld_request *req, uint64_t version);
+/* If-None-Match of a PUT: true for "*". invalid: anything else. */
+int ld_request_must_be_new(const struct ld_request *req, bool *ret, struct ld_err *err);

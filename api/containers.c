@@ -7,6 +7,7 @@
 
 #include "api/call.h"
 #include "api/container_json.h"
+#include "api/dry_run.h"
 #include "api/json.h"
 #include "api/list.h"
 #include "api/router.h"
@@ -24,6 +25,7 @@ struct container_call {
     struct ld_container_body body;
     struct ld_container_state state;
     struct ld_container_removal removal;
+    struct ld_removed removed;
     struct ld_unmount_flags unmount;
     struct ld_unmounted unmounted;
     struct ld_usage usage;
@@ -41,6 +43,7 @@ static void free_call(struct ld_call *call)
     ld_container_body_done(&c->body);
     ld_container_state_done(&c->state);
     ld_unmounted_done(&c->unmounted);
+    ld_removed_done(&c->removed);
     free(c->labels);
     free(c->name);
     cJSON_Delete(c->patch);
@@ -51,9 +54,8 @@ static void reply_state(struct ld_call *call)
 {
     struct container_call *c = (struct container_call *)call;
 
-    ld_reply_etag(call->req, c->state.record.version);
-    ld_reply_json(call->req, 200,
-                  ld_container_json(call->core, &c->state, c->with_usage ? &c->usage : NULL));
+    ld_reply_object(call->req, 200, c->state.record.version,
+                    ld_container_json(call->core, &c->state, c->with_usage ? &c->usage : NULL));
 }
 
 static struct container_call *new_call(struct ld_request *req, enum ld_lane lane,
@@ -77,23 +79,31 @@ static void reply_created(struct ld_call *call)
 {
     struct container_call *c = (struct container_call *)call;
 
-    ld_reply_etag(call->req, c->state.record.version);
     if (c->made)
         ld_reply_header(call->req, "Location", "/v1/containers/%s", c->state.record.id);
-    ld_reply_json(call->req, c->made ? 201 : 200, ld_container_json(call->core, &c->state, NULL));
+    ld_reply_object(call->req, c->made ? 201 : 200, c->state.record.version,
+                    ld_container_json(call->core, &c->state, NULL));
+}
+
+static int create_again(struct ld_call *call, const struct ld_once_object *made, struct ld_err *err)
+{
+    struct container_call *c = (struct container_call *)call;
+
+    c->made = true;
+    return ld_container_inspect(call->core, made->id, &c->state, err);
 }
 
 static void create(struct ld_request *req, const char *name)
 {
     /* Copying a whole image (vfs) is no short work. */
     struct container_call *c = new_call(req, LD_LANE_QUICK, run_create, reply_created);
-    const char *if_none_match = ld_request_header(req, "If-None-Match");
     struct ld_err err = LD_ERR_INIT;
 
-    if (ld_container_body_read(ld_request_json(req), name, &c->body, &err) < 0)
+    if (!name && ld_call_once(&c->call, create_again))
+        return;
+    if (ld_container_body_read(ld_request_json(req), name, &c->body, &err) < 0 ||
+        (name && ld_request_must_be_new(req, &c->body.spec.must_be_new, &err) < 0))
         return ld_call_refuse(&c->call, &err);
-    if (name && if_none_match && strcmp(if_none_match, "*") == 0)
-        c->body.spec.must_be_new = true;
     if (ld_core_driver_copies(c->call.core, c->body.spec.driver))
         c->call.op.lane = LD_LANE_COPY;
     if (ld_container_admit_create(c->call.core, &c->body.spec, &c->call.op, &err) < 0)
@@ -305,12 +315,17 @@ static int run_delete(struct ld_call *call, struct ld_err *err)
 {
     struct container_call *c = (struct container_call *)call;
 
-    return ld_container_remove(call->core, &call->w, c->id, &c->removal, err);
+    return ld_container_remove(call->core, &call->w, c->id, &c->removal, &c->removed, err);
 }
 
 static void reply_gone(struct ld_call *call)
 {
-    ld_reply_empty(call->req, 204);
+    struct container_call *c = (struct container_call *)call;
+
+    if (call->w.dry_run)
+        ld_reply_json(call->req, 200, ld_dry_run_json(&c->removed));
+    else
+        ld_reply_empty(call->req, 204);
 }
 
 static void remove_container(struct ld_request *req)
@@ -321,6 +336,7 @@ static void remove_container(struct ld_request *req)
     c->removal.force = ld_request_flag(req, "force");
     c->removal.volumes = ld_request_flag(req, "volumes");
     c->removal.purge = ld_request_flag(req, "purge");
+    ld_call_dry_run(&c->call);
     if (ld_request_if_match(req, &c->removal.if_match, &err) < 0 ||
         ld_container_admit(c->call.core, ld_request_param(req, "container"), true, &c->call.op,
                            c->id, &err) < 0)
@@ -374,8 +390,7 @@ static void reply_unmounted(struct ld_call *call)
     cJSON_AddBoolToObject(json, "was_mounted", c->unmounted.was_mounted);
     if (c->unmount.force)
         cJSON_AddItemToObject(json, "holders", ld_json_raw(c->unmounted.holders, "[]"));
-    ld_reply_etag(call->req, c->unmounted.state.record.version);
-    ld_reply_json(call->req, 200, json);
+    ld_reply_object(call->req, 200, c->unmounted.state.record.version, json);
 }
 
 static void unmount(struct ld_request *req)
@@ -402,7 +417,8 @@ void ld_routes_containers(struct ld_router *router)
         {"GET", "/v1/containers/{container}", inspect, LD_ROUTE_METADATA, "size?"},
         {"PUT", "/v1/containers/{container}", put, LD_ROUTE_JSON, NULL},
         {"PATCH", "/v1/containers/{container}", patch, LD_ROUTE_JSON, NULL},
-        {"DELETE", "/v1/containers/{container}", remove_container, 0, "force? volumes? purge?"},
+        {"DELETE", "/v1/containers/{container}", remove_container, 0,
+         "force? volumes? purge? dry_run?"},
         {"POST", "/v1/containers/{container}/mount", mount, LD_ROUTE_JSON_OPTIONAL, NULL},
         {"POST", "/v1/containers/{container}/unmount", unmount, LD_ROUTE_JSON_OPTIONAL,
          "force? sync?"},

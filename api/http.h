@@ -177,10 +177,10 @@ void ld_feed_client_gone(struct ld_feed *feed);
 void ld_feed_end_unheard(struct ld_server *server);
 void ld_feed_cut(struct ld_feed *feed); /* at a drain */
 
-/* For verb.c: a stream that op, which is submitted next, writes by ld_stream_ring. is_tied: op is
- * cancelled when the client vanishes before its body is through. */
-struct ld_stream *ld_stream_attach(struct ld_request *req, const char *content_type,
-                                   struct ld_op *op, bool is_tied);
+/* For verb.c: a stream that operations, one after the other, write by ld_stream_ring. is_tied: the
+ * one under way is cancelled when the client vanishes before its body is through. */
+struct ld_stream *ld_stream_attach(struct ld_request *req, const char *content_type, bool is_tied);
+void ld_stream_go_on(struct ld_stream *stream, struct ld_op *op); /* op is submitted next */
 /* Ends it, on the loop, once op is done: `last` (taken) is sent last. Drops the reference. */
 void ld_stream_finish(struct ld_stream *stream, char *last);
 /* Likewise, when nothing has been sent yet: gives the request back for a plain reply, and drops the

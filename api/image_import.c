@@ -1,6 +1,4 @@
-/* POST /v1/images/import: the body into a spool, the spool into images, in one operation and one
- * job. Only the first half is paced by the client, and ends when it vanishes. */
-#include <stdio.h>
+/* POST /v1/images/import: the body into a spool, the spool into images. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,33 +10,27 @@
 #include "api/reply.h"
 #include "api/router.h"
 #include "api/routes.h"
+#include "api/work.h"
 #include "daemon/base/mem.h"
 #include "daemon/core/core.h"
 #include "daemon/core/import.h"
-#include "daemon/core/jobs.h"
 #include "daemon/core/spool.h"
-#include "daemon/jobs/lane.h"
-#include "daemon/jobs/ring.h"
 
 struct import {
-    struct ld_verb verb; /* first: it is freed by the verb */
-    struct ld_core *core;
-    struct ld_task *task;
-    struct ld_ring *ring; /* the worker's side; left when the verb is freed */
-    struct ld_write w;
-    char request_id[40];
+    struct ld_work work;
+    struct ld_spool spool;
     char *format, *ref; /* or NULL */
     uint64_t length;    /* of the body; 0: not known */
-    cJSON *result;
 };
 
 static void tell(void *arg, const char *phase, const char *id, uint64_t current, uint64_t total)
 {
     struct import *imp = arg;
 
-    ld_task_progress(imp->task, phase, id, current, total);
-    ld_verb_progress(&imp->verb, phase, id, current, total);
+    ld_work_tell(&imp->work, phase, id, current, total);
 }
+
+/* ---- the body ---- */
 
 static void tell_spooled(void *arg, uint64_t size)
 {
@@ -47,10 +39,34 @@ static void tell_spooled(void *arg, uint64_t size)
     tell(imp, "spool", NULL, size, imp->length);
 }
 
+static int take(struct ld_work *work, struct ld_err *err)
+{
+    struct import *imp = (struct import *)work;
+    struct ld_digest digest;
+    bool is_once = ld_once_is_given(&work->once);
+    struct ld_spool_options options = {.progress = tell_spooled,
+                                       .progress_arg = imp,
+                                       .cancel = work->cancel,
+                                       .digest = is_once ? &digest : NULL};
+
+    if (ld_spool_ring(work->core, work->ring, &options, &imp->spool, err) < 0)
+        return -1;
+    if (is_once)
+        ld_once_add_body(&work->once, &digest);
+    return 0;
+}
+
+static void drop(struct ld_work *work)
+{
+    struct import *imp = (struct import *)work;
+
+    ld_spool_close(&imp->spool); /* of a large file: not on the loop */
+}
+
 /* ---- the result ---- */
 
 /* An image that was removed again meanwhile is left out. */
-static int add_images(struct import *imp, const struct ld_import_result *result, cJSON *list,
+static int add_images(struct ld_core *core, const struct ld_import_result *result, cJSON *list,
                       struct ld_err *err)
 {
     for (size_t i = 0; i < result->n_images; i++) {
@@ -58,8 +74,8 @@ static int add_images(struct import *imp, const struct ld_import_result *result,
         struct ld_err why = LD_ERR_INIT;
         cJSON *json = NULL;
 
-        if (ld_store_image_get(ld_core_store(imp->core), result->image_ids[i], &image, &why) == 0)
-            json = ld_image_summary_json(imp->core, &image, &why);
+        if (ld_store_image_get(ld_core_store(core), result->image_ids[i], &image, &why) == 0)
+            json = ld_image_summary_json(core, &image, &why);
         if (json) {
             cJSON_AddItemToArray(list, json);
         } else if (why.code != LD_E_NOT_FOUND) {
@@ -70,11 +86,10 @@ static int add_images(struct import *imp, const struct ld_import_result *result,
     return 0;
 }
 
-static int render_result(struct import *imp, const struct ld_import_result *result,
-                         struct ld_err *err)
+/* All of the result but the images. */
+static cJSON *counts_json(const struct ld_import_result *result)
 {
-    cJSON *json = imp->result = cJSON_CreateObject();
-    cJSON *images = cJSON_AddArrayToObject(json, "images");
+    cJSON *json = cJSON_CreateObject();
     cJSON *layers = cJSON_AddObjectToObject(json, "layers");
     cJSON *warnings = cJSON_AddArrayToObject(json, "warnings");
 
@@ -83,137 +98,109 @@ static int render_result(struct import *imp, const struct ld_import_result *resu
     cJSON_AddItemToObject(json, "bytes_added", ld_json_u64(result->bytes_added));
     for (size_t i = 0; i < result->n_warnings; i++)
         cJSON_AddItemToArray(warnings, ld_json_text(result->warnings[i]));
-    return add_images(imp, result, images, err);
+    return json;
 }
 
-/* ---- the operation ---- */
-
-static int spool_and_import(struct import *imp, struct ld_import_result *result, struct ld_err *err)
+/* `json` (taken) is what counts_json gave. */
+static int set_result(struct ld_work *work, const struct ld_import_result *result, cJSON *json,
+                      struct ld_err *err)
 {
-    struct ld_spool spool LD_AUTO(ld_spool_close) = LD_SPOOL_INIT;
-    const bool *cancel = &imp->verb.op.cancel;
-    struct ld_spool_options spooling = {
-        .progress = tell_spooled, .progress_arg = imp, .cancel = cancel};
+    work->result = json;
+    if (result->n_images == 1) {
+        work->object_kind = "image";
+        work->object_id = ld_strdup(result->image_ids[0]);
+    }
+    return add_images(work->core, result, cJSON_AddArrayToObject(json, "images"), err);
+}
+
+/* ---- the same request again ---- */
+
+/* Recorded with the images: what cannot be found out later. */
+static char *make_answer(void *arg, const struct ld_import_result *result)
+{
+    cJSON *json = counts_json(result);
+    cJSON *ids = cJSON_AddArrayToObject(json, "ids");
+    char *text;
+
+    (void)arg;
+    for (size_t i = 0; i < result->n_images; i++)
+        cJSON_AddItemToArray(ids, cJSON_CreateString(result->image_ids[i]));
+    text = cJSON_PrintUnformatted(json);
+    cJSON_Delete(json);
+    return text;
+}
+
+static int again(struct ld_work *work, const struct ld_once_object *made, struct ld_err *err)
+{
+    struct ld_import_result result LD_AUTO(ld_import_result_done) = {.n_images = 0};
+    cJSON *json = made->answer ? cJSON_Parse(made->answer) : NULL;
+    cJSON *ids = cJSON_DetachItemFromObjectCaseSensitive(json, "ids");
+    const cJSON *id;
+    int rc;
+
+    result.image_ids = ld_alloc0((size_t)cJSON_GetArraySize(ids) * sizeof(*result.image_ids));
+    cJSON_ArrayForEach (id, ids)
+        result.image_ids[result.n_images++] = ld_strdup(id->valuestring);
+    cJSON_Delete(ids);
+    rc = set_result(work, &result, json, err);
+    if (rc == 0 && cJSON_GetArraySize(cJSON_GetObjectItem(work->result, "images")) == 0)
+        return ld_err_set(err, LD_E_NOT_FOUND, "the images are gone");
+    return rc;
+}
+
+/* ---- the work ---- */
+
+static int run(struct ld_work *work, struct ld_err *err)
+{
+    struct import *imp = (struct import *)work;
+    struct ld_import_result result LD_AUTO(ld_import_result_done) = {.n_images = 0};
     struct ld_import_options options = {.format = imp->format,
                                         .ref = imp->ref,
                                         .progress = tell,
                                         .progress_arg = imp,
-                                        .cancel = cancel};
+                                        .cancel = work->cancel,
+                                        .answer = make_answer};
 
-    if (ld_spool_ring(imp->core, imp->ring, &spooling, &spool, err) < 0) {
-        ld_ring_abort(imp->ring, err); /* no more of the body is wanted */
+    if (ld_import_run(work->core, &work->w, &imp->spool, &options, &result, err) < 0)
         return -1;
-    }
-    return ld_import_run(imp->core, &imp->w, &spool, &options, result, err);
+    return set_result(work, &result, counts_json(&result), err);
 }
 
-static void finish_failed(struct import *imp, const struct ld_err *why)
+static void free_import(struct ld_work *work)
 {
-    cJSON *json = ld_error_json(why, imp->request_id);
-    autofree char *text = cJSON_PrintUnformatted(cJSON_GetObjectItemCaseSensitive(json, "error"));
+    struct import *imp = (struct import *)work;
 
-    cJSON_Delete(json);
-    ld_task_finish(imp->task, &imp->w, &(struct ld_task_outcome){.why = why, .error = text});
-}
-
-static void finish_done(struct import *imp, const struct ld_import_result *result)
-{
-    autofree char *text = cJSON_PrintUnformatted(imp->result);
-    struct ld_task_outcome outcome = {.result = text};
-
-    if (result->n_images == 1) {
-        outcome.object_kind = "image";
-        outcome.object_id = result->image_ids[0];
-    }
-    ld_task_finish(imp->task, &imp->w, &outcome);
-}
-
-static int run(struct ld_op *op, struct ld_err *err)
-{
-    struct import *imp = op->arg;
-    struct ld_import_result result LD_AUTO(ld_import_result_done) = {.n_images = 0};
-
-    if (ld_task_record(imp->task, &imp->w, err) < 0)
-        return -1;
-    if (spool_and_import(imp, &result, err) < 0 || render_result(imp, &result, err) < 0) {
-        finish_failed(imp, err);
-        return -1;
-    }
-    finish_done(imp, &result);
-    return 0;
-}
-
-/* ---- the loop's side ---- */
-
-static void cancel_import(void *arg)
-{
-    struct import *imp = arg;
-
-    ld_ops_cancel(ld_core_ops(imp->core), &imp->verb.op);
-}
-
-static struct cJSON *render(struct ld_verb *verb, struct ld_request *req, int *status)
-{
-    struct import *imp = (struct import *)verb;
-
-    (void)req;
-    (void)status;
-    return ld_steal(&imp->result);
-}
-
-static void free_import(struct ld_verb *verb)
-{
-    struct import *imp = (struct import *)verb;
-
-    ld_ring_leave_worker(imp->ring);
-    ld_task_end(imp->task);
-    cJSON_Delete(imp->result);
+    ld_spool_close(&imp->spool);
     free(imp->format);
     free(imp->ref);
-    free(imp);
 }
 
-static struct import *new_import(struct ld_request *req, struct ld_ring *ring)
-{
-    const char *format = ld_request_query(req, "format");
-    const char *ref = ld_request_query(req, "ref");
-    uint64_t length = ld_request_length(req);
-    struct import *imp = ld_new(struct import);
-
-    ld_op_init(&imp->verb.op, LD_LANE_STREAM, run, NULL, imp);
-    imp->verb.render = render;
-    imp->verb.free = free_import;
-    imp->verb.tied = true;
-    imp->core = ld_request_core(req);
-    imp->ring = ring;
-    imp->task = ld_task_begin(imp->core, "image.import", cancel_import, imp);
-    imp->verb.job_id = ld_task_id(imp->task);
-    (void)snprintf(imp->request_id, sizeof(imp->request_id), "%s",
-                   ld_request_id(req)); /* 32 digits */
-    imp->w = ld_request_write(req);
-    imp->w.request_id = imp->request_id;
-    imp->format = format ? ld_strdup(format) : NULL;
-    imp->ref = ref ? ld_strdup(ref) : NULL;
-    imp->length = length == UINT64_MAX ? 0 : length;
-    return imp;
-}
+static const struct ld_work_kind kind = {.name = "image.import",
+                                         .size = sizeof(struct import),
+                                         .lane = LD_LANE_STREAM,
+                                         .take = take,
+                                         .run = run,
+                                         .again = again,
+                                         .drop = drop,
+                                         .free = free_import};
 
 static void import(struct ld_request *req)
 {
     struct ld_import_options options = {.format = ld_request_query(req, "format"),
                                         .ref = ld_request_query(req, "ref")};
+    uint64_t length = ld_request_length(req);
     struct ld_err err = LD_ERR_INIT;
-    struct ld_ring *ring;
     struct import *imp;
 
     if (ld_import_check(&options, &err) < 0)
         return ld_reply_error(req, &err);
-    ring = ld_request_upload(req);
-    if (!ring) /* answered already */
-        return;
-    imp = new_import(req, ring);
-    ld_reply_header(req, "X-Layerd-Job", "%s", ld_task_id(imp->task));
-    ld_reply_verb(req, &imp->verb);
+    imp = ld_work_new(&kind, req);
+    imp->spool = LD_SPOOL_INIT;
+    imp->format = options.format ? ld_strdup(options.format) : NULL;
+    imp->ref = options.ref ? ld_strdup(options.ref) : NULL;
+    imp->length = length == UINT64_MAX ? 0 : length;
+    if (ld_work_upload(&imp->work, req))
+        ld_work_start(&imp->work, req);
 }
 
 void ld_routes_import(struct ld_router *router)

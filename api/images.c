@@ -5,6 +5,7 @@
 #include <cjson/cJSON.h>
 
 #include "api/call.h"
+#include "api/dry_run.h"
 #include "api/image_json.h"
 #include "api/json.h"
 #include "api/list.h"
@@ -22,7 +23,8 @@ struct image_call {
     char *id;
     uint64_t if_match;
     struct ld_removed removed;
-    cJSON *json; /* the reply; NULL: none */
+    cJSON *json;      /* the reply; NULL: none */
+    uint64_t version; /* of what it shows; 0: it has none */
     bool force;
 };
 
@@ -51,11 +53,11 @@ static struct image_call *new_call(struct ld_request *req,
 static void reply_image(struct ld_call *call)
 {
     struct image_call *c = (struct image_call *)call;
-    cJSON *version = cJSON_GetObjectItemCaseSensitive(c->json, "version");
 
-    if (version && cJSON_IsRaw(version))
-        ld_reply_header(call->req, "ETag", "\"%s\"", version->valuestring);
-    ld_reply_json(call->req, 200, ld_steal(&c->json));
+    if (c->version)
+        ld_reply_object(call->req, 200, c->version, ld_steal(&c->json));
+    else
+        ld_reply_json(call->req, 200, ld_steal(&c->json));
 }
 
 static int render(struct image_call *c,
@@ -68,6 +70,8 @@ static int render(struct image_call *c,
               : ld_image_find(c->call.core, c->text, &image, err) < 0)
         return -1;
     c->json = json(c->call.core, &image, err);
+    if (json == ld_image_json)
+        c->version = image.version;
     return c->json ? 0 : -1;
 }
 
@@ -169,12 +173,23 @@ static int run_tag(struct ld_call *call, struct ld_err *err)
     return render(c, ld_image_json, err);
 }
 
+static int tag_again(struct ld_call *call, const struct ld_once_object *made, struct ld_err *err)
+{
+    struct image_call *c = (struct image_call *)call;
+
+    free(c->id);
+    c->id = ld_strdup(made->id);
+    return render(c, ld_image_json, err);
+}
+
 static void tag(struct ld_request *req)
 {
     struct image_call *c = new_call(req, run_tag, reply_image);
     struct ld_err err = LD_ERR_INIT;
     const char *ref = NULL;
 
+    if (ld_call_once(&c->call, tag_again))
+        return;
     if (ld_members_only(ld_request_json(req), "", "ref", &err) < 0 ||
         ld_member_string(ld_request_json(req), "", "ref", &ref, &err) < 0)
         return ld_call_refuse(&c->call, &err);
@@ -195,14 +210,16 @@ static int run_delete(struct ld_call *call, struct ld_err *err)
 
     if (ld_image_remove(call->core, &call->w, c->text, c->force, c->if_match, &c->removed, err) < 0)
         return -1;
-    return c->removed.is_removed ? 0 : render(c, ld_image_json, err);
+    return c->removed.is_removed || call->w.dry_run ? 0 : render(c, ld_image_json, err);
 }
 
 static void reply_deleted(struct ld_call *call)
 {
     struct image_call *c = (struct image_call *)call;
 
-    if (c->json)
+    if (call->w.dry_run)
+        ld_reply_json(call->req, 200, ld_dry_run_json(&c->removed));
+    else if (c->json)
         reply_image(call);
     else
         ld_reply_empty(call->req, 204);
@@ -214,6 +231,7 @@ static void remove_image(struct ld_request *req)
     struct ld_err err = LD_ERR_INIT;
 
     c->force = ld_request_flag(req, "force");
+    ld_call_dry_run(&c->call);
     if (admit(c, &err) < 0)
         return ld_call_refuse(&c->call, &err);
     ld_call_submit(&c->call);
@@ -309,7 +327,7 @@ void ld_routes_images(struct ld_router *router)
     static const struct ld_route routes[] = {
         {"GET", "/v1/images", list, LD_ROUTE_METADATA, "limit after filter*"},
         {"GET", "/v1/images/{image...}", inspect, LD_ROUTE_METADATA, NULL},
-        {"DELETE", "/v1/images/{image...}", remove_image, 0, "force?"},
+        {"DELETE", "/v1/images/{image...}", remove_image, 0, "force? dry_run?"},
         {"POST", "/v1/images/{image...}/tag", tag, LD_ROUTE_JSON, NULL},
         {"GET", "/v1/images/{image...}/history", history, LD_ROUTE_METADATA, NULL},
         {"GET", "/v1/layers", list_layers, LD_ROUTE_METADATA, "limit after"},

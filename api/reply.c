@@ -2,6 +2,7 @@
 #include "api/reply.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include <cjson/cJSON.h>
 
 #include "api/http.h"
+#include "daemon/base/digest.h"
 #include "daemon/base/mem.h"
 
 static const char server_name[] = "layerd/" LD_VERSION;
@@ -176,6 +178,46 @@ void ld_reply_fill_error(struct ld_request *req, const struct ld_err *err)
 void ld_reply_json(struct ld_request *req, int status, struct cJSON *json)
 {
     fill_json(req, status, json);
+    ld_exchange_reply(req);
+}
+
+/* Does one item of the list name the entity? Weak comparison (RFC 9110, 13.1.2). */
+static bool names_etag(const char *list, const char *etag)
+{
+    size_t len = strlen(etag);
+
+    while (*list) {
+        list += strspn(list, ", \t");
+        if (*list == '*')
+            return true;
+        if (strncmp(list, "W/", 2) == 0)
+            list += 2;
+        if (strncmp(list, etag, len) == 0 && (list[len] == '\0' || strchr(", \t", list[len])))
+            return true;
+        list += strcspn(list, ",");
+    }
+    return false;
+}
+
+void ld_reply_object(struct ld_request *req, int status, uint64_t version, struct cJSON *json)
+{
+    const char *known = ld_request_header(req, "If-None-Match");
+    bool is_read = strcmp(req->method, "GET") == 0 || ld_request_is_head(req);
+    struct ld_answer *reply = &req->reply;
+    char text[LD_DIGEST_TEXT];
+    autofree char *etag = NULL;
+    struct ld_digest digest;
+
+    fill_json(req, status, json);
+    digest = ld_digest_of(reply->body, reply->len);
+    ld_digest_format(&digest, text);
+    etag = ld_asprintf("\"%" PRIu64 "-%.*s\"", version, LD_ETAG_DIGITS, strchr(text, ':') + 1);
+    ld_header_add(&reply->headers, "ETag", etag);
+    if (is_read && known && names_etag(known, etag)) {
+        ld_free_p(&reply->body);
+        ld_free_p(&reply->type);
+        fill(req, 304, NULL, NULL, 0);
+    }
     ld_exchange_reply(req);
 }
 

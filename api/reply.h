@@ -23,6 +23,11 @@ void ld_reply_header(struct ld_request *req, const char *name, const char *fmt, 
 
 /* Takes the JSON value. */
 void ld_reply_json(struct ld_request *req, int status, struct cJSON *json);
+/* The same for what has a version: with an ETag, `"VERSION-DIGEST"`, the digest being that of what
+ * is shown (which changes without the record: mounted, used). A GET whose If-None-Match names it is
+ * answered 304. */
+enum { LD_ETAG_DIGITS = 16 };
+void ld_reply_object(struct ld_request *req, int status, uint64_t version, struct cJSON *json);
 void ld_reply_error(struct ld_request *req, const struct ld_err *err);
 void ld_reply_empty(struct ld_request *req, int status);
 void ld_reply_text(struct ld_request *req, int status, const char *content_type, const char *text);
@@ -84,19 +89,33 @@ void ld_feed_end(struct ld_feed *feed);
 
 /* ---- long verbs: import, export to disk, commit, prune, check ---- */
 
-/* An operation with progress. Embedded in or pointed to by its owner, alive until free. The owner
- * fills op (ld_op_init with any done, keys), then starts it. */
+/* An operation with progress, in one of three forms of answer. work.h has it with a job, and is
+ * what handlers use. Embedded in its owner, alive until free. The owner fills op (ld_op_init with
+ * any done, keys), then starts it. */
 struct ld_verb {
     struct ld_op op;
+    /* Before op, or NULL: on a worker, without keys: what has to be done before a client can be
+     * told that the rest goes on without it. begin_lane: stream when it takes the request's body.
+     */
+    int (*begin)(struct ld_verb *verb, struct ld_err *err);
+    enum ld_lane begin_lane;
+    /* After a begin, when op never ran (it was cancelled or refused while it waited): on a worker.
+     */
+    void (*abandon)(struct ld_verb *verb, const struct ld_err *why);
+    bool is_over; /* set by op's run: nothing is left to be abandoned */
     /* On the loop after op succeeded: the result, and *status (200 already set). ld_reply_header
      * may be called on req (Location), which is NULL where headers come too late. NULL: an empty
      * reply. */
     struct cJSON *(*render)(struct ld_verb *verb, struct ld_request *req, int *status);
     void (*free)(struct ld_verb *verb); /* on the loop, last of all */
     const char *job_id; /* of its job record, or NULL; must live as long as the verb */
-    bool tied;          /* cancelled when the client vanishes (its body paces it) */
+    bool tied;          /* begin, or op without a begin, is cancelled when the client vanishes */
 
     struct ld_request *req; /* private, as all below */
+    struct ld_ops *ops;
+    struct ld_op aside; /* begin, abandon */
+    enum ld_verb_stage { LD_VERB_BEGINS, LD_VERB_WORKS, LD_VERB_ENDS } stage;
+    bool is_async, has_begun;
     struct ld_stream *stream;
     pthread_mutex_t lock; /* of progress: several workers may report */
     uint64_t last_ms;
@@ -104,9 +123,11 @@ struct ld_verb {
 };
 /* Plain: replies with render()'s JSON when op is done, or with its error. With `Accept:
  * application/x-ndjson`: 200 and one JSON object per line: progress lines, then exactly one
- * {"result": …} or {"error": …}. With `Prefer: respond-async` and a job_id: 202 and Location at
- * once; nobody waits. */
+ * {"result": …} or {"error": …}. With `Prefer: respond-async` and a job_id: 202 and Location when
+ * begin has succeeded (its error otherwise); nobody waits for the rest. */
 void ld_reply_verb(struct ld_request *req, struct ld_verb *verb);
+/* Loop: it is to end early, whatever it does now. Between ld_reply_verb and free. */
+void ld_verb_cancel(struct ld_verb *verb);
 /* From the operation, any worker: {"progress": {"id", "phase", "current", "total"}}; id may be
  * NULL, total 0 (null then): unknown. Cheap enough to be called per buffer: at most ten lines a
  * second are sent, more on a change of phase or at current == total. Never blocks: a line that a

@@ -8,7 +8,9 @@
 #include <strings.h>
 
 #include "api/http.h"
+#include "api/json.h"
 #include "api/reply.h"
+#include "daemon/base/digest.h"
 #include "daemon/base/mem.h"
 #include "daemon/base/parse.h"
 #include "daemon/jobs/loop.h"
@@ -166,6 +168,56 @@ const struct cJSON *ld_request_json(const struct ld_request *req)
 {
     assert(req->json);
     return req->json;
+}
+
+/* ---- what is asked for ---- */
+
+static int compare_pairs(const void *a, const void *b)
+{
+    const struct ld_target_pair *x = a, *y = b;
+    int by_key = strcmp(x->key, y->key);
+
+    return by_key != 0 ? by_key : strcmp(x->value, y->value);
+}
+
+/* With its NUL, so that two texts cannot be taken for one. */
+static void hash_text(struct ld_sha256 *hash, const char *text)
+{
+    ld_sha256_update(hash, text, strlen(text) + 1);
+}
+
+static void hash_pairs(struct ld_sha256 *hash, const struct ld_target_pair *pairs, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        hash_text(hash, pairs[i].key);
+        hash_text(hash, pairs[i].value);
+    }
+    hash_text(hash, "");
+}
+
+void ld_request_digest(const struct ld_request *req, char *text)
+{
+    const struct ld_target *target = &req->target;
+    autofree struct ld_target_pair *query =
+        ld_alloc0((target->n_query + 1) * sizeof(*target->query));
+    LD_AUTO(ld_sha256_free_p) struct ld_sha256 *hash = ld_sha256_new();
+    struct ld_digest digest;
+
+    if (target->n_query > 0)
+        memcpy(query, target->query, target->n_query * sizeof(*query));
+    qsort(query, target->n_query, sizeof(*query), compare_pairs);
+    hash_text(hash, req->method);
+    hash_text(hash, target->route->pattern);
+    hash_pairs(hash, target->params, target->n_params);
+    hash_pairs(hash, query, target->n_query);
+    if (req->json) {
+        char body[LD_DIGEST_TEXT];
+
+        ld_json_digest(req->json, body);
+        hash_text(hash, body);
+    }
+    digest = ld_sha256_final(hash);
+    ld_digest_format(&digest, text);
 }
 
 /* ---- uploads ---- */

@@ -101,6 +101,10 @@ int ld_member_object(const struct cJSON *object, const char *where, const char *
 int ld_member_array(const struct cJSON *object, const char *where, const char *name,
                     const struct cJSON **ret, struct ld_err *err) ld_must_check;
 
+/* Of what is asked for: method, resource and its parameters, query (whatever its order), and the
+ * JSON body in its canonical form. LD_DIGEST_TEXT bytes. */
+void ld_request_digest(const struct ld_request *req, char *text);
+
 /* ---- uploads (LD_ROUTE_UPLOAD) ---- */
 
 /* Opens the body as a ring whose worker side the caller owns (hand it to an op on the stream lane,

@@ -353,17 +353,20 @@ static void verb_canceled(struct ld_op *op)
         ld_exchange_abort_upload(stream->req);
 }
 
-struct ld_stream *ld_stream_attach(struct ld_request *req, const char *content_type,
-                                   struct ld_op *op, bool is_tied)
+struct ld_stream *ld_stream_attach(struct ld_request *req, const char *content_type, bool is_tied)
 {
     struct ld_stream *stream = stream_new(req, VERB_RING, content_type);
 
-    stream->work = op;
     stream->is_tied = is_tied;
-    op->on_cancel = verb_canceled;
-    op->tag = stream;
     try_begin(stream); /* arms the wake, where the body is through already */
     return stream;
+}
+
+void ld_stream_go_on(struct ld_stream *stream, struct ld_op *op)
+{
+    stream->work = op;
+    op->on_cancel = verb_canceled;
+    op->tag = stream;
 }
 
 void ld_stream_finish(struct ld_stream *stream, char *last)

@@ -9,6 +9,7 @@
 #include "api/http.h"
 #include "api/reply.h"
 #include "daemon/base/mem.h"
+#include "daemon/jobs/lane.h"
 #include "daemon/jobs/ring.h"
 
 enum { PROGRESS_EVERY_MS = 100 };
@@ -69,10 +70,10 @@ static void end_plain(struct ld_verb *verb)
         ld_reply_empty(verb->req, status);
 }
 
-static void verb_done(struct ld_op *op)
-{
-    struct ld_verb *verb = (struct ld_verb *)op;
+/* ---- the end ---- */
 
+static void answer(struct ld_verb *verb)
+{
     if (verb->stream)
         end_stream(verb);
     else if (verb->req)
@@ -80,17 +81,103 @@ static void verb_done(struct ld_op *op)
     pthread_mutex_destroy(&verb->lock);
     verb->free(verb);
 }
+
+static int run_abandon(struct ld_op *op, struct ld_err *err)
+{
+    struct ld_verb *verb = op->arg;
+
+    (void)err;
+    verb->abandon(verb, &verb->op.err);
+    return 0;
+}
+
+static void abandoned(struct ld_op *op)
+{
+    answer(op->arg);
+}
+
+static void verb_done(struct ld_op *op)
+{
+    struct ld_verb *verb = (struct ld_verb *)op;
+
+    verb->stage = LD_VERB_ENDS;
+    if (op->rc == 0 || !verb->has_begun || verb->is_over || !verb->abandon) {
+        answer(verb);
+        return;
+    }
+    ld_op_init(&verb->aside, LD_LANE_QUICK, run_abandon, abandoned, verb);
+    ld_ops_submit(verb->ops, &verb->aside);
+}
 static_assert(offsetof(struct ld_verb, op) == 0, "an operation that is a verb");
 
-static void start_async(struct ld_request *req, struct ld_verb *verb)
+/* ---- the beginning ---- */
+
+/* What is needed of the request has been taken: it can be let go. */
+static void reply_accepted(struct ld_verb *verb)
 {
+    struct ld_request *req = ld_steal(&verb->req);
     struct cJSON *json = cJSON_CreateObject();
 
     cJSON_AddStringToObject(json, "job", verb->job_id);
-    ld_ops_submit(req->server->options.ops, &verb->op); /* nothing of the request is needed */
     ld_reply_header(req, "Location", "/v1/jobs/%s", verb->job_id);
     ld_reply_header(req, "Preference-Applied", "respond-async");
     ld_reply_json(req, 202, json);
+}
+
+static void work(struct ld_verb *verb)
+{
+    bool tied = verb->tied && !verb->has_begun;
+
+    verb->stage = LD_VERB_WORKS;
+    if (verb->is_async)
+        reply_accepted(verb);
+    if (verb->stream)
+        ld_stream_go_on(verb->stream, &verb->op);
+    if (!verb->req)
+        ld_ops_submit(verb->ops, &verb->op);
+    else if (tied)
+        ld_request_submit_tied(verb->req, &verb->op);
+    else
+        ld_request_submit(verb->req, &verb->op);
+}
+
+static int run_begin(struct ld_op *op, struct ld_err *err)
+{
+    struct ld_verb *verb = op->arg;
+
+    return verb->begin(verb, err);
+}
+
+static void begun(struct ld_op *op)
+{
+    struct ld_verb *verb = op->arg;
+    bool is_cancelled = ld_flag_is_set(&op->cancel); /* too late for begin to see it */
+
+    if (op->rc < 0) {
+        verb->stage = LD_VERB_ENDS;
+        verb->op.rc = op->rc;
+        verb->op.err = op->err;
+        ld_op_done(&verb->op);
+        answer(verb);
+        return;
+    }
+    verb->has_begun = true;
+    work(verb);
+    if (is_cancelled)
+        ld_ops_cancel(verb->ops, &verb->op);
+}
+
+static void begin(struct ld_verb *verb)
+{
+    ld_op_init(&verb->aside, verb->begin_lane, run_begin, begun, verb);
+    if (verb->stream)
+        ld_stream_go_on(verb->stream, &verb->aside);
+    if (!verb->req)
+        ld_ops_submit(verb->ops, &verb->aside);
+    else if (verb->tied)
+        ld_request_submit_tied(verb->req, &verb->aside);
+    else
+        ld_request_submit(verb->req, &verb->aside);
 }
 
 void ld_reply_verb(struct ld_request *req, struct ld_verb *verb)
@@ -99,23 +186,33 @@ void ld_reply_verb(struct ld_request *req, struct ld_verb *verb)
     verb->op.done = verb_done;
     verb->req = NULL;
     verb->stream = NULL;
+    verb->ops = req->server->options.ops;
+    verb->stage = LD_VERB_BEGINS;
+    verb->has_begun = verb->is_over = false;
     verb->last_ms = 0;
     verb->last_phase[0] = '\0';
     pthread_mutex_init(&verb->lock, NULL);
 
-    if (verb->job_id && !req->upload && ld_request_prefers_async(req)) {
-        start_async(req, verb);
-    } else if (ld_request_accepts(req, ndjson)) {
-        verb->stream = ld_stream_attach(req, ndjson, &verb->op, verb->tied);
-        ld_ops_submit(req->server->options.ops, &verb->op);
-    } else {
+    verb->is_async = verb->job_id && ld_request_prefers_async(req);
+    if (!verb->is_async && ld_request_accepts(req, ndjson))
+        verb->stream = ld_stream_attach(req, ndjson, verb->tied);
+    else
         verb->req = req;
-        if (verb->tied)
-            ld_request_submit_tied(req, &verb->op);
-        else
-            ld_request_submit(req, &verb->op);
-    }
+    if (verb->begin)
+        begin(verb);
+    else
+        work(verb);
 }
+
+void ld_verb_cancel(struct ld_verb *verb)
+{
+    if (verb->stage == LD_VERB_BEGINS)
+        ld_ops_cancel(verb->ops, &verb->aside);
+    else if (verb->stage == LD_VERB_WORKS)
+        ld_ops_cancel(verb->ops, &verb->op);
+}
+
+/* ---- progress ---- */
 
 static uint64_t now_ms(void)
 {

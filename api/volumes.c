@@ -5,6 +5,7 @@
 #include <cjson/cJSON.h>
 
 #include "api/call.h"
+#include "api/dry_run.h"
 #include "api/json.h"
 #include "api/list.h"
 #include "api/router.h"
@@ -24,6 +25,7 @@ struct volume_call {
     struct ld_users users;
     struct ld_usage usage;
     struct ld_volume_removal removal;
+    struct ld_removed removed;
     bool made, with_usage;
 };
 
@@ -35,6 +37,7 @@ static void free_call(struct ld_call *call)
     free(c->labels);
     ld_volume_done(&c->volume);
     ld_users_done(&c->users);
+    ld_removed_done(&c->removed);
     free(c);
 }
 
@@ -70,8 +73,7 @@ static void reply_volume(struct ld_call *call)
         cJSON_AddItemToObject(json, "size", ld_json_usage(&c->usage));
     if (c->made)
         ld_reply_header(call->req, "Location", "/v1/volumes/%s", c->volume.id);
-    ld_reply_etag(call->req, c->volume.version);
-    ld_reply_json(call->req, c->made ? 201 : 200, json);
+    ld_reply_object(call->req, c->made ? 201 : 200, c->volume.version, json);
 }
 
 static int run_create(struct ld_call *call, struct ld_err *err)
@@ -94,10 +96,20 @@ static void take_digest(const cJSON *body, struct volume_call *c)
     c->spec.spec_digest = c->digest;
 }
 
+static int create_again(struct ld_call *call, const struct ld_once_object *made, struct ld_err *err)
+{
+    struct volume_call *c = (struct volume_call *)call;
+    struct ld_store *store = ld_core_store(call->core);
+
+    c->made = true;
+    if (ld_store_volume_get(store, made->id, &c->volume, err) < 0)
+        return -1;
+    return ld_store_volume_users(store, c->volume.id, &c->users, err);
+}
+
 static int read_body(struct volume_call *c, const char *path_name, struct ld_err *err)
 {
     const cJSON *body = ld_request_json(c->call.req);
-    const char *if_none_match = ld_request_header(c->call.req, "If-None-Match");
     const char *name = NULL;
 
     if (cJSON_HasObjectItem(body, "size_limit"))
@@ -115,7 +127,8 @@ static int read_body(struct volume_call *c, const char *path_name, struct ld_err
     c->spec.labels = c->labels;
     take_digest(body, c);
     c->spec.may_exist = path_name != NULL;
-    c->spec.must_be_new = path_name && if_none_match && strcmp(if_none_match, "*") == 0;
+    if (path_name)
+        return ld_request_must_be_new(c->call.req, &c->spec.must_be_new, err);
     return 0;
 }
 
@@ -124,6 +137,8 @@ static void create(struct ld_request *req, const char *name)
     struct volume_call *c = new_call(req, LD_LANE_QUICK, run_create, reply_volume);
     struct ld_err err = LD_ERR_INIT;
 
+    if (!name && ld_call_once(&c->call, create_again))
+        return;
     if (read_body(c, name, &err) < 0)
         return ld_call_refuse(&c->call, &err);
     if (c->name)
@@ -206,12 +221,17 @@ static int run_delete(struct ld_call *call, struct ld_err *err)
 {
     struct volume_call *c = (struct volume_call *)call;
 
-    return ld_volume_remove(call->core, &call->w, c->id, &c->removal, err);
+    return ld_volume_remove(call->core, &call->w, c->id, &c->removal, &c->removed, err);
 }
 
 static void reply_gone(struct ld_call *call)
 {
-    ld_reply_empty(call->req, 204);
+    struct volume_call *c = (struct volume_call *)call;
+
+    if (call->w.dry_run)
+        ld_reply_json(call->req, 200, ld_dry_run_json(&c->removed));
+    else
+        ld_reply_empty(call->req, 204);
 }
 
 static void remove_volume(struct ld_request *req)
@@ -220,6 +240,7 @@ static void remove_volume(struct ld_request *req)
     struct ld_err err = LD_ERR_INIT;
 
     c->removal.purge = ld_request_flag(req, "purge");
+    ld_call_dry_run(&c->call);
     if (ld_request_if_match(req, &c->removal.if_match, &err) < 0 ||
         ld_volume_admit(c->call.core, ld_request_param(req, "volume"), true, &c->call.op, c->id,
                         &err) < 0)
@@ -234,7 +255,7 @@ void ld_routes_volumes(struct ld_router *router)
         {"POST", "/v1/volumes", post, LD_ROUTE_JSON_OPTIONAL, NULL},
         {"GET", "/v1/volumes/{volume}", inspect, LD_ROUTE_METADATA, "size?"},
         {"PUT", "/v1/volumes/{volume}", put, LD_ROUTE_JSON_OPTIONAL, NULL},
-        {"DELETE", "/v1/volumes/{volume}", remove_volume, 0, "purge?"},
+        {"DELETE", "/v1/volumes/{volume}", remove_volume, 0, "purge? dry_run?"},
     };
 
     ld_router_add(router, routes, LD_ARRAY_LEN(routes));

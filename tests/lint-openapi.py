@@ -216,8 +216,8 @@ def lint_operation(doc, path, method, shared, op, ids):
         if status >= "400" and status not in told:
             problem(where, f"response {status} without a code in x-codes")
         headers = lint_response(doc, response, f"{where} {status}")
-        if (status == "201") != ("Location" in headers):
-            problem(where, f"{status}: 201 and Location go together")
+        if (status in ("201", "202")) != ("Location" in headers):
+            problem(where, f"{status}: 201 and 202 go with Location, and nothing else does")
     for media in op.get("requestBody", {}).get("content", {}).values():
         lint_schema(doc, media.get("schema", {}), where)
 

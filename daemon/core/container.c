@@ -270,7 +270,8 @@ void ld_unmounted_done(struct ld_unmounted *unmounted)
 }
 
 static int remove_record(struct ld_core *core, const struct ld_write *w, const char *id,
-                         const struct ld_container_removal *how, struct ld_err *err)
+                         const struct ld_container_removal *how, struct ld_removed *ret,
+                         struct ld_err *err)
 {
     struct ld_removed removed LD_AUTO(ld_removed_done) = {.n = 0};
     struct ld_remove remove = {.if_match = how->if_match, .volumes = how->volumes};
@@ -278,11 +279,15 @@ static int remove_record(struct ld_core *core, const struct ld_write *w, const c
     if (!how->purge)
         remove.keep_ns = (int64_t)core->config->trash_containers_ms * 1000000;
     if (ld_store_container_remove(core->store, w, id, &remove, &removed, err) < 0 &&
-        (!ld_core_make_room(core, err) ||
+        (w->dry_run || !ld_core_make_room(core, err) ||
          ld_store_container_remove(core->store, w, id, &remove, &removed, err) < 0))
         return -1;
     if (!w->dry_run)
         ld_trash_take(core, &removed);
+    else if (ld_trash_measure(core, &removed, err) < 0)
+        return -1;
+    *ret = removed;
+    removed = (struct ld_removed){.n = 0};
     return 0;
 }
 
@@ -305,8 +310,9 @@ int ld_container_unmount(struct ld_core *core, const struct ld_write *w, const c
         return -1;
     if (out.was_mounted && c.auto_remove && out.state.mount == LD_UNMOUNTED) {
         struct ld_container_removal how = {.volumes = true};
+        struct ld_removed removed LD_AUTO(ld_removed_done) = {.n = 0};
 
-        if (remove_record(core, w, id, &how, err) < 0) {
+        if (remove_record(core, w, id, &how, &removed, err) < 0) {
             ld_unmounted_done(&out);
             return -1;
         }
@@ -315,7 +321,7 @@ int ld_container_unmount(struct ld_core *core, const struct ld_write *w, const c
     return 0;
 }
 
-/* Unmounts what is about to be removed. */
+/* Unmounts what is about to be removed; a dry run only looks whether it may be. */
 static int make_removable(struct ld_core *core, const struct ld_write *w,
                           const struct ld_container *c, bool force, struct ld_err *err)
 {
@@ -329,6 +335,8 @@ static int make_removable(struct ld_core *core, const struct ld_write *w,
         (void)ld_err_set(err, LD_E_BUSY, "container '%s' is mounted", c->name ? c->name : c->id);
         return ld_err_hint(err, "unmount it first, or remove it with force");
     }
+    if (state == LD_MOUNTED && w->dry_run)
+        return 0;
     if (state == LD_MOUNTED) {
         rc = detach(core, c, (struct ld_unmount_flags){.force = false}, &out, err);
         if (rc < 0 && err->code == LD_E_BUSY)
@@ -353,7 +361,8 @@ static int make_removable(struct ld_core *core, const struct ld_write *w,
 }
 
 int ld_container_remove(struct ld_core *core, const struct ld_write *w, const char *id,
-                        const struct ld_container_removal *how, struct ld_err *err)
+                        const struct ld_container_removal *how, struct ld_removed *ret,
+                        struct ld_err *err)
 {
     struct ld_container c LD_AUTO(ld_container_done) = {.id = NULL};
 
@@ -363,9 +372,9 @@ int ld_container_remove(struct ld_core *core, const struct ld_write *w, const ch
         return ld_err_set(err, LD_E_PRECONDITION, "container '%s' is at version %llu, not %llu",
                           c.name ? c.name : c.id, (unsigned long long)c.version,
                           (unsigned long long)how->if_match);
-    if (!w->dry_run && make_removable(core, w, &c, how->force, err) < 0)
+    if (make_removable(core, w, &c, how->force, err) < 0)
         return -1;
-    return remove_record(core, w, id, how, err);
+    return remove_record(core, w, id, how, ret, err);
 }
 
 int ld_container_changes(struct ld_core *core, const char *id, ld_change_fn sink, void *arg,

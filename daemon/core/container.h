@@ -97,9 +97,11 @@ struct ld_container_removal {
     bool purge;   /* destroyed at once, whatever the trash keeps */
     uint64_t if_match;
 };
-/* busy: it is mounted, or held by somebody. */
+/* busy: it is mounted, or held by somebody. With w->dry_run nothing is done: what would go is
+ * measured on disk. */
 int ld_container_remove(struct ld_core *core, const struct ld_write *w, const char *id,
-                        const struct ld_container_removal *how, struct ld_err *err);
+                        const struct ld_container_removal *how, struct ld_removed *ret,
+                        struct ld_err *err);
 
 /* Exact, in the order of paths; see ld_driver.changes. Reads the stored layers, needs no mount. */
 int ld_container_changes(struct ld_core *core, const char *id, ld_change_fn sink, void *arg,

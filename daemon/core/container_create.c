@@ -42,6 +42,7 @@ int ld_container_admit_create(struct ld_core *core, const struct ld_container_sp
 struct create {
     struct ld_core *core;
     const struct ld_write *w;
+    struct ld_write for_volumes; /* the same, but an idempotency key is the container's */
     struct ld_container c;
     struct ld_chain_sids chain;
     struct ld_writable writable;
@@ -151,7 +152,7 @@ static int add_mount(struct create *k, const struct ld_mount_spec *from, struct 
     to->subpath = from->subpath ? ld_strdup(from->subpath) : NULL;
     if (from->type != LD_MOUNT_VOLUME)
         return 0;
-    if (ld_volume_ensure(k->core, k->w, from->source, &v, &made, err) < 0)
+    if (ld_volume_ensure(k->core, &k->for_volumes, from->source, &v, &made, err) < 0)
         return ld_err_prefix(err, "the volume for '%s'", from->target);
     if (made)
         k->made_volumes[k->n_made++] = ld_strdup(v.id);
@@ -307,9 +308,10 @@ static void undo(struct create *k)
                     gone.sid, strerrordesc_np(-r));
     }
     for (size_t i = 0; i < k->n_made; i++) {
+        struct ld_removed removed LD_AUTO(ld_removed_done) = {.n = 0};
         struct ld_volume_removal how = {.purge = true};
 
-        (void)ld_volume_remove(k->core, k->w, k->made_volumes[i], &how,
+        (void)ld_volume_remove(k->core, &k->for_volumes, k->made_volumes[i], &how, &removed,
                                &ignored); /* somebody may use it by now: then it stays */
     }
 }
@@ -324,27 +326,18 @@ static int create_new(struct create *k, const struct ld_container_spec *spec, co
     return record(k, err);
 }
 
-/* The container made by the same request before: under its idempotency key, or by a PUT of the same
- * body. 1: found. */
-static int find_same(struct ld_core *core, const struct ld_write *w,
-                     const struct ld_container_spec *spec, struct ld_container_state *ret,
-                     struct ld_err *err)
+/* The container made by a PUT of the same body before. 1: found. */
+static int find_same(struct ld_core *core, const struct ld_container_spec *spec,
+                     struct ld_container_state *ret, struct ld_err *err)
 {
     struct ld_err lookup = LD_ERR_INIT;
-    autofree char *kind = NULL, *id = NULL;
     const char *find = spec->may_exist ? spec->name : NULL;
 
-    if (w->once && ld_store_once_find(core->store, w->once, &kind, &id, &lookup) == 0)
-        find = id;
-    else if (w->once && lookup.code != LD_E_NOT_FOUND)
-        return *err = lookup, -1;
     if (!find)
         return 0;
     if (ld_container_find(core, find, ret, &lookup) < 0)
         return lookup.code == LD_E_NOT_FOUND || lookup.code == LD_E_CONFLICT ? 0
                                                                              : (*err = lookup, -1);
-    if (id)
-        return 1;
     if (!ret->record.name || strcmp(ret->record.name, find) != 0) { /* found as an id's beginning */
         ld_container_state_done(ret);
         return 0;
@@ -369,13 +362,15 @@ int ld_container_create(struct ld_core *core, const struct ld_write *w,
 
     if (check_spec(spec, err) < 0)
         return -1;
-    rc = find_same(core, w, spec, ret, err);
+    rc = find_same(core, spec, ret, err);
     *ret_made = rc == 0;
     if (rc)
         return rc < 0 ? -1 : 0;
     k = ld_new(struct create);
     k->core = core;
     k->w = w;
+    k->for_volumes = *w;
+    k->for_volumes.once = NULL;
     rc = create_new(k, spec, cancel, err);
     if (rc < 0)
         undo(k);

@@ -115,7 +115,7 @@ int ld_image_remove(struct ld_core *core, const struct ld_write *w, const char *
         }
     }
     if (ld_store_image_remove(core->store, w, &what, ret, err) < 0 &&
-        (!ld_core_make_room(core, err) ||
+        (w->dry_run || !ld_core_make_room(core, err) ||
          ld_store_image_remove(core->store, w, &what, ret, err) < 0))
         return -1;
     if (!w->dry_run)

@@ -149,12 +149,9 @@ static int run(struct ld_import *imp, struct ld_err *err)
     return rc;
 }
 
-static void fill_result(struct ld_import *imp, struct ld_import_result *ret)
+void ld_import_tell_result(const struct ld_import *imp, struct ld_import_result *ret)
 {
-    *ret = (struct ld_import_result){.n_images = imp->n_images,
-                                     .warnings = ld_steal(&imp->warnings),
-                                     .n_warnings = imp->n_warnings};
-    imp->n_warnings = 0;
+    *ret = (struct ld_import_result){.n_images = imp->n_images, .n_warnings = imp->n_warnings};
     ret->image_ids = ld_alloc0(imp->n_images * sizeof(*ret->image_ids));
     for (size_t i = 0; i < imp->n_images; i++) {
         char id[LD_DIGEST_TEXT];
@@ -170,6 +167,9 @@ static void fill_result(struct ld_import *imp, struct ld_import_result *ret)
         ret->layers_added++;
         ret->bytes_added += imp->tasks[i].made_bytes;
     }
+    ret->warnings = ld_alloc0(imp->n_warnings * sizeof(*ret->warnings));
+    for (size_t i = 0; i < imp->n_warnings; i++)
+        ret->warnings[i] = ld_strdup(imp->warnings[i]);
 }
 
 /* Whatever the outcome: what is not recorded by now goes. */
@@ -203,7 +203,7 @@ int ld_import_run(struct ld_core *core, const struct ld_write *w, struct ld_spoo
 
     if (run(&imp, err) < 0)
         return -1;
-    fill_result(&imp, ret);
+    ld_import_tell_result(&imp, ret);
     return 0;
 }
 

@@ -18,6 +18,8 @@
 struct ld_core;
 struct ld_write;
 
+struct ld_import_result;
+
 /* Called by several workers at once. id: a digest, or NULL for the whole; valid for the call.
  * phase: "plan", "unpack", "settle", "record". Bytes; total 0: not known. */
 typedef void (*ld_import_progress_fn)(void *arg, const char *phase, const char *id,
@@ -29,6 +31,10 @@ struct ld_import_options {
     ld_import_progress_fn progress; /* or NULL */
     void *progress_arg;
     const bool *cancel; /* or NULL; not looked at any more once it records */
+    /* With w->once: what is recorded with the images beside the key. `result` is valid for the
+     * call, the text is freed. */
+    char *(*answer)(void *arg, const struct ld_import_result *result);
+    void *answer_arg;
 };
 
 struct ld_import_result {

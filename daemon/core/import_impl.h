@@ -85,6 +85,9 @@ int ld_import_unpack(struct ld_import *imp, struct ld_err *err) ld_must_check;
  * has been removed meanwhile. */
 int ld_import_settle(struct ld_import *imp, struct ld_err *err) ld_must_check;
 
+/* import.c: what has come of it so far; the result owns copies. */
+void ld_import_tell_result(const struct ld_import *imp, struct ld_import_result *ret);
+
 /* import_record.c: publishes and records all images in one transaction. conflict: the records have
  * changed, look again; what was made is SETTLED again. */
 int ld_import_record(struct ld_import *imp, struct ld_err *err) ld_must_check;

@@ -227,14 +227,32 @@ static int fill_adds(const struct ld_import *imp, struct adds *adds, struct ld_e
     return 0;
 }
 
+/* What the one who asks again is told. NULL: there is nothing to tell. */
+static char *make_answer(const struct ld_import *imp)
+{
+    struct ld_import_result result LD_AUTO(ld_import_result_done) = {.n_images = 0};
+
+    if (!imp->options->answer)
+        return NULL;
+    ld_import_tell_result(imp, &result);
+    return imp->options->answer(imp->options->answer_arg, &result);
+}
+
 int ld_import_record(struct ld_import *imp, struct ld_err *err)
 {
     LD_AUTO(adds_done) struct adds adds = {.image = NULL};
+    autofree char *answer = NULL;
     struct ld_write with = *imp->w;
+    struct ld_once once;
     int rc;
 
     if (fill_adds(imp, &adds, err) < 0)
         return -1;
+    if (with.once) {
+        once = *with.once;
+        once.answer = answer = make_answer(imp);
+        with.once = &once;
+    }
     with.dirs = &imp->core->root.layers_fd;
     with.n_dirs = 1;
     rc = publish_all(imp, err);

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "daemon/base/digest.h"
 #include "daemon/base/fdio.h"
 #include "daemon/core/state.h"
 #include "daemon/jobs/lane.h"
@@ -51,6 +52,7 @@ int ld_spool_write(struct ld_core *core, struct ld_spool *spool, const void *dat
 static int copy_ring(struct ld_core *core, struct ld_ring *ring, const struct ld_spool_options *o,
                      struct ld_spool *spool, struct ld_err *err)
 {
+    LD_AUTO(ld_sha256_free_p) struct ld_sha256 *hash = o->digest ? ld_sha256_new() : NULL;
     const void *data = NULL;
     ssize_t n;
 
@@ -62,11 +64,17 @@ static int copy_ring(struct ld_core *core, struct ld_ring *ring, const struct ld
                               (unsigned long long)o->max_bytes);
         if (ld_spool_write(core, spool, data, (size_t)n, err) < 0)
             return -1;
+        if (hash)
+            ld_sha256_update(hash, data, (size_t)n);
         ld_ring_consume(ring, (size_t)n);
         if (o->progress)
             o->progress(o->progress_arg, spool->size);
     }
-    return n < 0 ? -1 : 0;
+    if (n < 0)
+        return -1;
+    if (hash)
+        *o->digest = ld_sha256_final(hash);
+    return 0;
 }
 
 int ld_spool_ring(struct ld_core *core, struct ld_ring *ring,

@@ -9,6 +9,7 @@
 #include "daemon/base/err.h"
 
 struct ld_core;
+struct ld_digest;
 struct ld_ring;
 
 struct ld_spool {
@@ -33,7 +34,8 @@ struct ld_spool_options {
     uint64_t max_bytes;
     ld_spool_progress_fn progress;
     void *progress_arg;
-    const bool *cancel; /* or NULL */
+    const bool *cancel;       /* or NULL */
+    struct ld_digest *digest; /* of all bytes, or NULL */
 };
 int ld_spool_ring(struct ld_core *core, struct ld_ring *ring,
                   const struct ld_spool_options *options, struct ld_spool *ret, struct ld_err *err);

@@ -65,6 +65,25 @@ void ld_trash_take(struct ld_core *core, const struct ld_removed *removed)
         ld_core_kick_reaper(core);
 }
 
+int ld_trash_measure(struct ld_core *core, struct ld_removed *removed, struct ld_err *err)
+{
+    for (size_t i = 0; i < removed->n_objects; i++) {
+        struct ld_removed_object *object = &removed->object[i];
+        struct ld_usage usage = {.bytes = 0};
+        int r;
+
+        if (!object->has_dir || object->dir.place == LD_PLACE_LAYERS)
+            continue;
+        r = ld_tree_usage(place_fd(core, object->dir.place), ld_sid_name(object->dir.sid).text,
+                          &usage);
+        if (r < 0 && r != -ENOENT)
+            return ld_err_sys(err, r, "count %s '%s'", object->kind,
+                              object->name ? object->name : object->id);
+        object->bytes = usage.bytes;
+    }
+    return 0;
+}
+
 void ld_trash_discard(struct ld_core *core, int dir, const char *name)
 {
     char to[18] = ".";

@@ -18,6 +18,10 @@ struct ld_removed;
 void ld_trash_take(struct ld_core *core, const struct ld_removed *removed);
 void ld_trash_take_one(struct ld_core *core, const struct ld_gone *gone);
 
+/* Counts what the containers and volumes among the objects hold on disk: a walk, for a dry run. Any
+ * worker. */
+int ld_trash_measure(struct ld_core *core, struct ld_removed *removed, struct ld_err *err);
+
 /* dir/name is in no record: to the trash under a name of its own, to be deleted next. A name that
  * is not there is skipped. Any worker; kick the reaper afterwards. */
 void ld_trash_discard(struct ld_core *core, int dir, const char *name);

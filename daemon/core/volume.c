@@ -159,7 +159,8 @@ int ld_volume_ensure(struct ld_core *core, const struct ld_write *w, const char 
 }
 
 int ld_volume_remove(struct ld_core *core, const struct ld_write *w, const char *id,
-                     const struct ld_volume_removal *how, struct ld_err *err)
+                     const struct ld_volume_removal *how, struct ld_removed *ret,
+                     struct ld_err *err)
 {
     struct ld_removed removed LD_AUTO(ld_removed_done) = {.n = 0};
     struct ld_remove remove = {.if_match = how->if_match};
@@ -167,11 +168,15 @@ int ld_volume_remove(struct ld_core *core, const struct ld_write *w, const char 
     if (!how->purge)
         remove.keep_ns = (int64_t)core->config->trash_volumes_ms * 1000000;
     if (ld_store_volume_remove(core->store, w, id, &remove, &removed, err) < 0 &&
-        (!ld_core_make_room(core, err) ||
+        (w->dry_run || !ld_core_make_room(core, err) ||
          ld_store_volume_remove(core->store, w, id, &remove, &removed, err) < 0))
         return -1;
     if (!w->dry_run)
         ld_trash_take(core, &removed);
+    else if (ld_trash_measure(core, &removed, err) < 0)
+        return -1;
+    *ret = removed;
+    removed = (struct ld_removed){.n = 0};
     return 0;
 }
 

@@ -33,9 +33,11 @@ struct ld_volume_removal {
     bool purge; /* destroyed, not kept in the trash */
     uint64_t if_match;
 };
-/* Worker, v:ID exclusive. in_use names the containers. */
+/* Worker, v:ID exclusive. in_use names the containers. With w->dry_run nothing is done: what would
+ * go is measured on disk. */
 int ld_volume_remove(struct ld_core *core, const struct ld_write *w, const char *id,
-                     const struct ld_volume_removal *how, struct ld_err *err);
+                     const struct ld_volume_removal *how, struct ld_removed *ret,
+                     struct ld_err *err);
 
 /* Bytes and inodes on disk: a walk. */
 struct ld_usage;

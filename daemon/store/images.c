@@ -479,11 +479,13 @@ static int add_all(struct ld_tx *tx, void *arg, struct ld_err *err)
 {
     const struct add *add = arg;
 
+    if (ld_once_check(tx, err) < 0)
+        return -1;
     for (size_t i = 0; i < add->n; i++) {
         if (add_one(tx, &add->adds[i], err) < 0)
             return -1;
     }
-    return 0;
+    return add->n > 0 ? ld_once_record(tx, "image", add->adds[0].image.id, err) : 0;
 }
 
 int ld_store_image_add(struct ld_store *store, const struct ld_write *w,
@@ -534,9 +536,10 @@ static int tag(struct ld_tx *tx, void *arg, struct ld_err *err)
     int64_t n_refs;
     ld_sid tip;
 
-    if (check_image(tx, t->id, t->if_match, &tip, &n_refs, err) < 0)
+    if (ld_once_check(tx, err) < 0 || check_image(tx, t->id, t->if_match, &tip, &n_refs, err) < 0 ||
+        point_ref(tx, t->ref, t->id, err) < 0)
         return -1;
-    return point_ref(tx, t->ref, t->id, err);
+    return ld_once_record(tx, "image", t->id, err);
 }
 
 int ld_store_image_tag(struct ld_store *store, const struct ld_write *w, const char *ref,
@@ -567,6 +570,7 @@ static int drop_ref(struct ld_tx *tx, const char *ref, const char *id, struct ld
     ld_grow(&removed->untagged, &removed->cap_untagged, removed->n_untagged + 1,
             sizeof(*removed->untagged));
     removed->untagged[removed->n_untagged++] = ld_strdup(ref);
+    (void)ld_removed_add(removed, "reference", id, ref);
     return ld_tx_note(
         tx, &(struct ld_note){.type = "image.untag", .kind = "image", .id = id, .name = ref}, err);
 }
@@ -601,6 +605,7 @@ static int delete_image(struct ld_tx *tx, const char *id, ld_sid tip, struct ld_
     if (!stmt)
         return -1;
     ld_bind(stmt, 1, id);
+    (void)ld_removed_add(removed, "image", id, refs.n_refs > 0 ? refs.refs[0] : NULL);
     if (ld_sql_done(stmt, err) < 0 ||
         ld_tx_note(tx,
                    &(struct ld_note){.type = "image.remove",

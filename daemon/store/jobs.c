@@ -243,13 +243,13 @@ int ld_store_jobs_interrupt(struct ld_store *store, struct ld_err *err)
 
 /* ---- idempotency keys ---- */
 
-/* 1: the key has its object (the two out-parameters may be NULL); 0: unused or forgotten; -1:
- * error, also when another request used it. */
-static int find_once(struct ld_db *db, const struct ld_once *once, char **ret_kind, char **ret_id,
+/* 1: the key has its object; 0: unused or forgotten; -1: error, also when another request used it.
+ */
+static int find_once(struct ld_db *db, const struct ld_once *once, struct ld_once_object *ret,
                      struct ld_err *err)
 {
     autosql stmt = ld_sql(db,
-                          "SELECT digest, kind, object_id FROM once"
+                          "SELECT digest, kind, object_id, answer FROM once"
                           " WHERE key = ?1 AND uid = ?2 AND created_ns > ?3",
                           err);
     int rc;
@@ -265,22 +265,27 @@ static int find_once(struct ld_db *db, const struct ld_once *once, char **ret_ki
     if (strcmp(ld_col_peek(stmt, 0), once->digest) != 0)
         return ld_err_set(err, LD_E_CONFLICT,
                           "the idempotency key '%s' was used for another request", once->key);
-    if (ret_kind)
-        *ret_kind = ld_col_text(stmt, 1);
-    if (ret_id)
-        *ret_id = ld_col_text(stmt, 2);
+    *ret = (struct ld_once_object){
+        .kind = ld_col_text(stmt, 1), .id = ld_col_text(stmt, 2), .answer = ld_col_text(stmt, 3)};
     return 1;
 }
 
-int ld_store_once_find(struct ld_store *store, const struct ld_once *once, char **ret_kind,
-                       char **ret_id, struct ld_err *err)
+void ld_once_object_done(struct ld_once_object *object)
+{
+    ld_free_p(&object->kind);
+    ld_free_p(&object->id);
+    ld_free_p(&object->answer);
+}
+
+int ld_store_once_find(struct ld_store *store, const struct ld_once *once,
+                       struct ld_once_object *ret, struct ld_err *err)
 {
     autoread read = {0};
     int rc;
 
     if (ld_read_begin(store, LD_READ_POINT, &read, err) < 0)
         return -1;
-    rc = find_once(read.db, once, ret_kind, ret_id, err);
+    rc = find_once(read.db, once, ret, err);
     if (rc == 0)
         return ld_err_missing(err, "idempotency key", once->key);
     return rc < 0 ? -1 : 0;
@@ -288,11 +293,11 @@ int ld_store_once_find(struct ld_store *store, const struct ld_once *once, char 
 
 int ld_once_check(struct ld_tx *tx, struct ld_err *err)
 {
-    autofree char *id = NULL;
-    int rc = tx->w->once ? find_once(tx->db, tx->w->once, NULL, &id, err) : 0;
+    LD_AUTO(ld_once_object_done) struct ld_once_object made = {0};
+    int rc = tx->w->once ? find_once(tx->db, tx->w->once, &made, err) : 0;
 
     if (rc > 0)
-        return ld_err_taken(err, "object", tx->w->once->key, id);
+        return ld_err_taken(err, made.kind, tx->w->once->key, made.id);
     return rc;
 }
 
@@ -303,7 +308,7 @@ int ld_once_record(struct ld_tx *tx, const char *kind, const char *id, struct ld
 
     if (!once)
         return 0;
-    stmt = ld_sql(tx->db, "INSERT OR REPLACE INTO once VALUES(?1, ?2, ?3, ?4, ?5, ?6)", err);
+    stmt = ld_sql(tx->db, "INSERT OR REPLACE INTO once VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)", err);
     if (!stmt)
         return -1;
     ld_bind(stmt, 1, once->key);
@@ -312,6 +317,7 @@ int ld_once_record(struct ld_tx *tx, const char *kind, const char *id, struct ld
     ld_bind(stmt, 4, kind);
     ld_bind(stmt, 5, id);
     ld_bind(stmt, 6, tx->now_ns);
+    ld_bind(stmt, 7, once->answer);
     return ld_sql_done(stmt, err);
 }
 

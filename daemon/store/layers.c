@@ -260,7 +260,10 @@ static int release_one(struct ld_tx *tx, const struct ld_layer *layer, struct ld
     if (ld_sql_done(stmt, err) < 0)
         return -1;
     removed->layer_bytes += layer->bytes;
-    return ld_trash_add(tx, gone, &owner, 0, removed, err);
+    if (ld_trash_add(tx, gone, &owner, 0, removed, err) < 0)
+        return -1;
+    removed->object[removed->n_objects - 1].bytes = layer->bytes;
+    return 0;
 }
 
 int ld_layers_release(struct ld_tx *tx, ld_sid tip, struct ld_removed *removed, struct ld_err *err)

@@ -119,8 +119,28 @@ void ld_trash_done(struct ld_trash *trash)
     memset(trash, 0, sizeof(*trash));
 }
 
+struct ld_removed_object *ld_removed_add(struct ld_removed *removed, const char *kind,
+                                         const char *id, const char *name)
+{
+    struct ld_removed_object *object;
+
+    ld_grow(&removed->object, &removed->cap_objects, removed->n_objects + 1,
+            sizeof(*removed->object));
+    object = &removed->object[removed->n_objects++];
+    *object = (struct ld_removed_object){.kind = ld_strdup(kind),
+                                         .id = id ? ld_strdup(id) : NULL,
+                                         .name = name ? ld_strdup(name) : NULL};
+    return object;
+}
+
 void ld_removed_done(struct ld_removed *removed)
 {
+    for (size_t i = 0; i < removed->n_objects; i++) {
+        free(removed->object[i].kind);
+        free(removed->object[i].id);
+        free(removed->object[i].name);
+    }
+    free(removed->object);
     free(removed->item);
     free_texts(removed->untagged, removed->n_untagged);
     memset(removed, 0, sizeof(*removed));

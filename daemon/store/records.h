@@ -154,6 +154,15 @@ struct ld_gone {
     ld_sid sid;
     enum ld_place place;
 };
+/* The same as a user sees it. */
+struct ld_removed_object {
+    char *kind;     /* container, volume, image, layer; "reference": of the image `id` */
+    char *id;       /* a layer's chain ID, or NULL when it has none */
+    char *name;     /* or NULL */
+    uint64_t bytes; /* of a layer as recorded; other directories are measured by the core */
+    struct ld_gone dir;
+    bool has_dir;
+};
 struct ld_removed {
     struct ld_gone *item;
     size_t n;
@@ -162,8 +171,14 @@ struct ld_removed {
     char **untagged;      /* references dropped */
     size_t n_untagged;
     size_t cap_untagged;
+    struct ld_removed_object *object; /* with strings of its own */
+    size_t n_objects;
+    size_t cap_objects;
     bool is_removed; /* false: an image only lost a reference */
 };
+/* The strings are copied. Valid until the next one is added. */
+struct ld_removed_object *ld_removed_add(struct ld_removed *removed, const char *kind,
+                                         const char *id, const char *name);
 
 /* Who refers to an object. */
 struct ld_user {

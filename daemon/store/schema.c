@@ -172,7 +172,11 @@ static const char step_1[] =
     "  PRIMARY KEY(key, uid)) STRICT, WITHOUT ROWID;"
     "CREATE INDEX once_by_time ON once(created_ns);";
 
-static const char *const steps[] = {step_1};
+/* What the first answer said that the object itself does not: for work whose answer is more than
+ * one object. */
+static const char step_2[] = "ALTER TABLE once ADD COLUMN answer TEXT;";
+
+static const char *const steps[] = {step_1, step_2};
 const struct ld_schema ld_schema = {.steps = steps, .n_steps = LD_ARRAY_LEN(steps)};
 
 static int read_pragma(struct ld_db *db, const char *text, int64_t *ret, struct ld_err *err)

@@ -85,6 +85,7 @@ struct ld_once {
     const char *key;
     int64_t uid;
     const char *digest; /* of the request */
+    const char *answer; /* kept beside the object, or NULL */
 };
 
 /* What an event says; id, time and who are filled in by the store. Borrowed. */
@@ -103,7 +104,7 @@ struct ld_write {
     const char *request_id;      /* or NULL */
     const int *dirs;             /* directories that must be durable before the record is */
     size_t n_dirs;               /* LD_STORE_MAX_DIRS at most */
-    const struct ld_once *once;  /* or NULL; looked at by container_add and volume_add */
+    const struct ld_once *once;  /* or NULL; looked at by what makes things: add, tag */
     const struct ld_note *notes; /* more events for the same transaction */
     size_t n_notes;
     bool dry_run; /* do it, report the result, undo it: no event, no change */
@@ -160,7 +161,8 @@ struct ld_image_add {
 /* All images of an import or commit with their layers in one transaction. A later image may reuse
  * what an earlier one of the same call adds. An image that is there already stays as it is and
  * takes the references. conflict: a reused layer is gone or damaged, or a new one's chain ID came
- * meanwhile: plan again. Events: image.import per image, image.tag per reference. */
+ * meanwhile: plan again. exists: once.key has its object. That is the first image and once.answer.
+ * Events: image.import per image, image.tag per reference. */
 int ld_store_image_add(struct ld_store *store, const struct ld_write *w,
                        const struct ld_image_add *adds, size_t n, struct ld_err *err);
 
@@ -408,7 +410,13 @@ int ld_store_jobs_interrupt(struct ld_store *store, struct ld_err *err);
 
 /* ---- idempotency keys ---- */
 
-/* The object made under a key within the last 24 hours. not_found; conflict: another request used
- * it. */
-int ld_store_once_find(struct ld_store *store, const struct ld_once *once, char **ret_kind,
-                       char **ret_id, struct ld_err *err);
+/* What was made under a key. */
+struct ld_once_object {
+    char *kind, *id;
+    char *answer; /* or NULL */
+};
+void ld_once_object_done(struct ld_once_object *object);
+
+/* Within the last 24 hours. not_found; conflict: another request used the key. */
+int ld_store_once_find(struct ld_store *store, const struct ld_once *once,
+                       struct ld_once_object *ret, struct ld_err *err);

@@ -15,6 +15,7 @@ int ld_trash_add(struct ld_tx *tx, struct ld_gone gone, const struct ld_note *ow
                  int64_t keep_ns, struct ld_removed *removed, struct ld_err *err)
 {
     autosql stmt = ld_sql(tx->db, "INSERT INTO trash VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)", err);
+    struct ld_removed_object *object;
 
     if (!stmt)
         return -1;
@@ -29,6 +30,9 @@ int ld_trash_add(struct ld_tx *tx, struct ld_gone gone, const struct ld_note *ow
         return -1;
     ld_grow(&removed->item, &removed->cap, removed->n + 1, sizeof(*removed->item));
     removed->item[removed->n++] = gone;
+    object = ld_removed_add(removed, owner->kind, owner->id, owner->name);
+    object->dir = gone;
+    object->has_dir = true;
     return 0;
 }
 

@@ -192,6 +192,105 @@ LD_TEST(store, keeps_the_last_whole_version_when_a_step_fails)
     cr_assert_eq(ask("root/db", "SELECT x FROM a"), 7);
 }
 
+static void run(const char *path, const char *sql)
+{
+    LD_AUTO(ld_db_close_p) struct ld_db *db = NULL;
+
+    ld_test_ok(ld_db_open(path, LD_DB_WRITER, &db, &err), &err);
+    ld_test_ok(ld_db_run(db, sql, &err), &err);
+}
+
+/* Version 1 had no `answer` beside an idempotency key. */
+LD_TEST(store, opens_a_database_of_version_1_with_its_keys)
+{
+    autoclose int dir = ld_test_mkdir("root");
+    struct ld_once once = {.key = "old", .uid = 5, .digest = "d"};
+    struct ld_once_object made LD_AUTO(ld_once_object_done) = {.kind = NULL};
+    struct ld_store *store = NULL;
+
+    ld_test_write(dir, "db", "");
+    ld_test_ok(upgrade(dir, ld_schema.steps, 1), &err);
+    run("root/db", "INSERT INTO once(key, uid, digest, kind, object_id, created_ns)"
+                   " VALUES('old', 5, 'd', 'volume', 'v', unixepoch() * 1000000000)");
+    store = ld_test_store(dir);
+    ld_test_ok(ld_store_once_find(store, &once, &made, &err), &err);
+    cr_expect_str_eq(made.id, "v");
+    cr_expect_null(made.answer);
+    ld_store_close(store);
+}
+
+/* ---- what is kept for a while ---- */
+
+static size_t count_jobs(struct ld_store *store)
+{
+    struct ld_job_query query = {.state = -1};
+    size_t n = 0;
+
+    do {
+        struct ld_job_page page LD_AUTO(ld_job_page_done) = {.n = 0};
+
+        ld_test_ok(ld_store_job_list(store, &query, &page, &err), &err);
+        n += page.n;
+        query.after = page.next;
+    } while (query.after);
+    return n;
+}
+
+static bool are_trimmed(void *arg)
+{
+    return count_jobs(arg) <= 10000;
+}
+
+/* The newest 10,000 of at most 7 days; what runs stays in any case. The first write after the
+ * opening has old ones removed. */
+LD_TEST(store, forgets_old_jobs_and_keys)
+{
+    static const struct {
+        const char *key;
+        bool is_kept;
+    } keys[] = {{"k1", false}, {"k7", false}, {"k7000", false}, {"k8", true}, {"k10008", true}};
+    autoclose int dir = ld_test_mkdir("root");
+    struct ld_note note = {.type = "system.test", .kind = "system"};
+    struct ld_job_record job LD_AUTO(ld_job_record_done) = {.id = NULL};
+    struct ld_store *store = ld_test_store(dir);
+
+    ld_store_close(store);
+    run("root/db",
+        "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < 10008)"
+        " INSERT INTO jobs(id, kind, state, uid, created_ns)"
+        " SELECT printf('%064d', i), 'test', iif(i = 2, 0, 1), 0,"
+        " (unixepoch() - iif(i = 5000, 8 * 86400, 60)) * 1000000000 FROM n");
+    run("root/db",
+        "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < 10008)"
+        " INSERT INTO once SELECT 'k' || i, 5, 'd', 'volume', 'v',"
+        " (unixepoch() - 7200) * 1000000000 + i, NULL FROM n");
+    run("root/db", "UPDATE once SET created_ns = (unixepoch() - 90000) * 1000000000"
+                   " WHERE key = 'k7000'");
+    store = ld_test_store(dir);
+    ld_test_ok(ld_store_event_add(store, &LD_WRITE_SELF, &note, &err), &err);
+    cr_assert(ld_test_wait(are_trimmed, store, 20));
+    /* 1 and 3 to 8 by number, 5000 by age; 2 runs. */
+    cr_expect_eq(count_jobs(store), 10000);
+    ld_test_fails(
+        ld_store_job_get(store, "0000000000000000000000000000000000000000000000000000000000005000",
+                         &job, &err),
+        &err, LD_E_NOT_FOUND);
+    ld_test_ok(ld_store_job_get(store,
+                                "0000000000000000000000000000000000000000000000000000000000000002",
+                                &job, &err),
+               &err);
+    ld_test_ok(ld_store_flush(store, &err), &err);
+    for (size_t i = 0; i < LD_ARRAY_LEN(keys); i++) {
+        struct ld_once once = {.key = keys[i].key, .uid = 5, .digest = "d"};
+        struct ld_once_object made LD_AUTO(ld_once_object_done) = {.kind = NULL};
+        int rc = ld_store_once_find(store, &once, &made, &err);
+
+        cr_expect_eq(rc == 0, keys[i].is_kept, "%s", keys[i].key);
+    }
+    ld_store_close(store);
+    cr_expect_eq(ask("root/db", "SELECT count(*) FROM once"), 10000);
+}
+
 /* ---- sids ---- */
 
 LD_TEST(store, never_gives_a_sid_twice)

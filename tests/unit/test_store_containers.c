@@ -507,21 +507,21 @@ STORE_TEST(finds_what_an_idempotency_key_made)
     struct ld_once once = {.key = "k", .uid = 5, .digest = "d1"};
     struct ld_write w = {.uid = 5, .once = &once};
     struct ld_volume v = {.id = (char *)ld_test_id(1), .sid = 600};
-    autofree char *kind = NULL;
-    autofree char *id = NULL;
+    struct ld_once_object made LD_AUTO(ld_once_object_done) = {.kind = NULL};
 
-    ld_test_fails(ld_store_once_find(store, &once, &kind, &id, &err), &err, LD_E_NOT_FOUND);
+    ld_test_fails(ld_store_once_find(store, &once, &made, &err), &err, LD_E_NOT_FOUND);
     ld_test_ok(ld_store_volume_add(store, &w, &v, &err), &err);
-    ld_test_ok(ld_store_once_find(store, &once, &kind, &id, &err), &err);
-    cr_assert_str_eq(kind, "volume");
-    cr_assert_str_eq(id, v.id);
+    ld_test_ok(ld_store_once_find(store, &once, &made, &err), &err);
+    cr_assert_str_eq(made.kind, "volume");
+    cr_assert_str_eq(made.id, v.id);
+    cr_assert_null(made.answer);
     v.id = (char *)ld_test_id(2);
     v.sid = 601;
     ld_test_fails(ld_store_volume_add(store, &w, &v, &err), &err, LD_E_EXISTS);
     cr_assert_not_null(strstr(err.details, ld_test_id(1)));
     once.digest = "d2";
     ld_test_fails(ld_store_volume_add(store, &w, &v, &err), &err, LD_E_CONFLICT);
-    ld_test_fails(ld_store_once_find(store, &once, &kind, &id, &err), &err, LD_E_CONFLICT);
+    ld_test_fails(ld_store_once_find(store, &once, &made, &err), &err, LD_E_CONFLICT);
     once.uid = 6; /* another peer's key is another key */
     ld_test_ok(ld_store_volume_add(store, &w, &v, &err), &err);
 }

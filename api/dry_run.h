@@ -1,0 +1,14 @@
+/* "?dry_run=1" of what removes: the checks and errors of the real call, then what it would remove.
+ *
+ * A handler sets call->w.dry_run, gives its operation the copy lane (volumes and writable layers
+ * are measured), and answers with ld_dry_run_json. */
+#pragma once
+
+struct cJSON;
+struct ld_call;
+struct ld_removed;
+
+/* Of a call that was not submitted yet: looks for "dry_run?" in its query. */
+void ld_call_dry_run(struct ld_call *call);
+/* {"would_remove": [{"kind","id","name","bytes"}, …], "bytes"}. Any thread. */
+struct cJSON *ld_dry_run_json(const struct ld_removed *removed);
