@@ -18,10 +18,12 @@ void ld_json_free_p(cJSON **json)
     *json = NULL;
 }
 
-int ld_api_send(struct ld_cli *cli, const char *method, const char *target, const cJSON *body,
-                struct ld_http_reply *reply, struct ld_err *err)
+/* header: one more of them, or NULL. */
+static int send_json(struct ld_cli *cli, const char *method, const char *target, const cJSON *body,
+                     const char *header, struct ld_http_reply *reply, struct ld_err *err)
 {
     struct ld_http_call call = {.method = method, .target = target};
+    size_t n = 0;
     struct ld_http *http;
     char *text = NULL;
     int r;
@@ -32,13 +34,49 @@ int ld_api_send(struct ld_cli *cli, const char *method, const char *target, cons
         text = cJSON_PrintUnformatted(body);
         if (!text)
             return ld_err_set(err, LD_E_INTERNAL, "no memory for the request");
-        call.headers[0] = "Content-Type: application/json";
+        call.headers[n++] = "Content-Type: application/json";
         call.body = text;
         call.body_len = strlen(text);
     }
+    call.headers[n] = header;
     r = ld_http_run(http, &call, reply, err);
     cJSON_free(text);
     return r;
+}
+
+int ld_api_send(struct ld_cli *cli, const char *method, const char *target, const cJSON *body,
+                struct ld_http_reply *reply, struct ld_err *err)
+{
+    return send_json(cli, method, target, body, NULL, reply, err);
+}
+
+/* The daemon says what a key may have in it; what would break the request is refused here. */
+int ld_api_once_header(const struct ld_args *args, char **ret, struct ld_err *err)
+{
+    const char *key = ld_args_value(args, "idempotency-key");
+
+    *ret = NULL;
+    if (!key)
+        return 0;
+    for (const char *p = key; *p; p++) {
+        if (*p < 0x21 || *p > 0x7E)
+            return ld_err_set(err, LD_E_INVALID,
+                              "the idempotency key has a blank or another special character in it");
+    }
+    if (!*key)
+        return ld_err_set(err, LD_E_INVALID, "the idempotency key is empty");
+    *ret = ld_asprintf("Idempotency-Key: %s", key);
+    return 0;
+}
+
+int ld_api_make(struct ld_cli *cli, const char *target, const cJSON *body,
+                struct ld_http_reply *reply, struct ld_err *err)
+{
+    autofree char *header = NULL;
+
+    if (ld_api_once_header(cli->args, &header, err) < 0)
+        return -1;
+    return send_json(cli, "POST", target, body, header, reply, err);
 }
 
 static int parse_text(const char *text, size_t len, cJSON **ret, struct ld_err *err)

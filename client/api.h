@@ -16,6 +16,13 @@ void ld_json_free_p(cJSON **json);
 /* A request with a JSON body (or none: NULL); the reply's text is kept. */
 int ld_api_send(struct ld_cli *cli, const char *method, const char *target, const cJSON *body,
                 struct ld_http_reply *reply, struct ld_err *err) ld_must_check;
+/* POST of what makes something, under the command's --idempotency-key (LD_OPT_ONCE) if it is given.
+ */
+int ld_api_make(struct ld_cli *cli, const char *target, const cJSON *body,
+                struct ld_http_reply *reply, struct ld_err *err) ld_must_check;
+/* "Idempotency-Key: KEY", which the caller frees; NULL when the option is not given. LD_E_INVALID.
+ */
+int ld_api_once_header(const struct ld_args *args, char **ret, struct ld_err *err) ld_must_check;
 /* The reply as a document, which the caller deletes; a reply that is no JSON is LD_E_IO. */
 int ld_api_parse(const struct ld_http_reply *reply, cJSON **ret, struct ld_err *err) ld_must_check;
 /* Both in one; ret may be NULL where the reply does not matter. */

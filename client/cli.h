@@ -72,6 +72,15 @@ struct ld_cmd_group {
     {                                                                                              \
         "no-trunc", 0, NULL, false, "print ids and texts whole", NULL                              \
     }
+#define LD_OPT_ONCE                                                                                \
+    {                                                                                              \
+        "idempotency-key", 0, "KEY", false,                                                        \
+            "do it once, however often it is asked for under this key", NULL                       \
+    }
+#define LD_OPT_DRY_RUN                                                                             \
+    {                                                                                              \
+        "dry-run", 0, NULL, false, "only tell what would be removed, and its size", NULL           \
+    }
 #define LD_OPT_FILTER                                                                              \
     {                                                                                              \
         "filter", 'f', "KEY=VALUE", true, "only what matches (may repeat)", NULL                   \

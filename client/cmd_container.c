@@ -5,6 +5,7 @@
 
 #include "client/api.h"
 #include "client/cmd.h"
+#include "client/dry_run.h"
 #include "client/labels.h"
 #include "client/list.h"
 #include "client/mountspec.h"
@@ -82,6 +83,7 @@ static const struct ld_opt create_opts[] = {
     {"rm", 0, NULL, false, "the same as --auto-remove", NULL},
     {"mount-now", 'm', NULL, false, "mount it, too, and print the mountpoint", NULL},
     {"ensure", 0, NULL, false, "fine when it is there already, made by the same request", NULL},
+    LD_OPT_ONCE,
     LD_OPT_FORMAT,
 };
 
@@ -163,19 +165,26 @@ static int run_create(struct ld_cli *cli, struct ld_err *err)
     autojson cJSON *container = NULL;
     autojson cJSON *mounted = NULL;
 
+    bool once = ld_args_value(cli->args, "idempotency-key") != NULL;
+    int r;
+
     if (ensure && !name)
         return ld_err_set(err, LD_E_INVALID, "--ensure needs --name");
+    if (ensure && once)
+        return ld_err_set(err, LD_E_INVALID, "--ensure needs no --idempotency-key");
     if (build_create(cli->args, body, err) < 0)
         return -1;
     if (!ensure)
         ld_buf_adds(&url, "/v1/containers");
     else if (ld_object_url(LD_KIND_CONTAINER, name, NULL, &url, err) < 0)
         return -1;
-    if (ld_api_send(cli, ensure ? "PUT" : "POST", ld_buf_str(&url), body, &reply, err) < 0 ||
-        ld_api_parse(&reply, &container, err) < 0)
+    r = ensure ? ld_api_send(cli, "PUT", ld_buf_str(&url), body, &reply, err)
+               : ld_api_make(cli, ld_buf_str(&url), body, &reply, err);
+    if (r < 0 || ld_api_parse(&reply, &container, err) < 0)
         return -1;
-    if (mount_now &&
-        mount_new(cli, ld_json_str(container, "id"), reply.status == 201, &mounted, err) < 0)
+    /* Under a key it may have been there: it stays. */
+    if (mount_now && mount_new(cli, ld_json_str(container, "id"), reply.status == 201 && !once,
+                               &mounted, err) < 0)
         return -1;
     if (ld_cli_wants_json(cli))
         ld_out_compact_json(mounted ? mounted : container);
@@ -285,6 +294,8 @@ static const struct ld_opt umount_opts[] = {
 static int remove_one(struct ld_cli *cli, const char *name, struct ld_err *err)
 {
     autobuf struct ld_buf url = LD_URL_INIT;
+    autojson cJSON *what = NULL;
+    bool dry_run;
 
     if (ld_object_url(LD_KIND_CONTAINER, name, NULL, &url, err) < 0)
         return -1;
@@ -294,12 +305,16 @@ static int remove_one(struct ld_cli *cli, const char *name, struct ld_err *err)
         ld_url_query(&url, "volumes", "1");
     if (ld_args_flag(cli->args, "purge"))
         ld_url_query(&url, "purge", "1");
-    if (ld_api_json(cli, "DELETE", ld_buf_str(&url), NULL, NULL, err) < 0) {
+    dry_run = ld_dry_run_query(cli, &url);
+    if (ld_api_json(cli, "DELETE", ld_buf_str(&url), NULL, dry_run ? &what : NULL, err) < 0) {
         if (err->code == LD_E_BUSY && !err->hint[0])
             (void)ld_err_hint(err, "layerctl rm --force unmounts it first");
         return -1;
     }
-    ld_out_line(name);
+    if (dry_run)
+        ld_dry_run_print(what);
+    else
+        ld_out_line(name);
     return 0;
 }
 
@@ -313,6 +328,7 @@ static const struct ld_opt rm_opts[] = {
     {"force", 'f', NULL, false, "unmount it first, even when it is in use", NULL},
     {"volumes", 'v', NULL, false, "its anonymous volumes, too", NULL},
     {"purge", 0, NULL, false, "destroy it at once, whatever the trash keeps", NULL},
+    LD_OPT_DRY_RUN,
 };
 
 /* rename, label */

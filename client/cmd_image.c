@@ -8,6 +8,7 @@
 #include "client/api.h"
 #include "client/cmd.h"
 #include "client/download.h"
+#include "client/dry_run.h"
 #include "client/list.h"
 #include "client/object.h"
 #include "client/out.h"
@@ -114,16 +115,22 @@ static const struct ld_opt history_opts[] = {LD_OPT_QUIET, LD_OPT_WHOLE, LD_OPT_
 static int tag(struct ld_cli *cli, const char *image, const char *ref, struct ld_err *err)
 {
     autobuf struct ld_buf url = LD_URL_INIT;
+    autoreply struct ld_http_reply reply = LD_HTTP_REPLY_INIT;
     autojson cJSON *body = cJSON_CreateObject();
 
     if (ld_object_url(LD_KIND_IMAGE, image, "tag", &url, err) < 0)
         return -1;
     (void)cJSON_AddStringToObject(body, "ref", ref);
-    return ld_api_json(cli, "POST", ld_buf_str(&url), body, NULL, err);
+    return ld_api_make(cli, ld_buf_str(&url), body, &reply, err);
 }
+
+static const struct ld_opt tag_opts[] = {LD_OPT_ONCE};
 
 static int run_tag(struct ld_cli *cli, struct ld_err *err)
 {
+    if (ld_args_count(cli->args) > 2 && ld_args_value(cli->args, "idempotency-key"))
+        return ld_err_set(err, LD_E_INVALID,
+                          "--idempotency-key is for one request: give one reference");
     for (size_t i = 1; i < ld_args_count(cli->args); i++) {
         if (tag(cli, ld_args_get(cli->args, 0), ld_args_get(cli->args, i), err) < 0)
             return -1;
@@ -138,13 +145,21 @@ static int remove_image(struct ld_cli *cli, const char *name, struct ld_err *err
     autobuf struct ld_buf url = LD_URL_INIT;
     autoreply struct ld_http_reply reply = LD_HTTP_REPLY_INIT;
     autofree char *safe = ld_text_safe(name);
+    autojson cJSON *what = NULL;
+    bool dry_run;
 
     if (ld_object_url(LD_KIND_IMAGE, name, NULL, &url, err) < 0)
         return -1;
     if (ld_args_flag(cli->args, "force"))
         ld_url_query(&url, "force", "1");
-    if (ld_api_send(cli, "DELETE", ld_buf_str(&url), NULL, &reply, err) < 0)
+    dry_run = ld_dry_run_query(cli, &url);
+    if (ld_api_send(cli, "DELETE", ld_buf_str(&url), NULL, &reply, err) < 0 ||
+        (dry_run && ld_api_parse(&reply, &what, err) < 0))
         return -1;
+    if (dry_run) {
+        ld_dry_run_print(what);
+        return 0;
+    }
     (void)printf("%s: %s\n", safe, reply.status == 204 ? "removed" : "untagged");
     return 0;
 }
@@ -157,6 +172,7 @@ static int run_rm(struct ld_cli *cli, struct ld_err *err)
 
 static const struct ld_opt rm_opts[] = {
     {"force", 'f', NULL, false, "with all its references, even when containers use it", NULL},
+    LD_OPT_DRY_RUN,
 };
 
 /* import */
@@ -262,13 +278,22 @@ static int run_import(struct ld_cli *cli, struct ld_err *err)
     const char *type = ld_args_value(cli->args, "type");
     autobuf struct ld_buf url = LD_URL_INIT;
     autojson cJSON *result = NULL;
+    autofree char *once = NULL;
     struct upload upload = {.fd = -EBADF};
     struct ld_http_call call = {.method = "POST", .headers = {"Content-Type: application/x-tar"}};
+    bool detach = ld_args_flag(cli->args, "detach") || ld_args_flag(cli->args, "async");
+    size_t n_headers = 1;
     int r;
 
     if (operand && input)
         return ld_err_set(err, LD_E_INVALID, "an archive is named twice: '%s' and '%s'", operand,
                           input);
+    if (ld_api_once_header(cli->args, &once, err) < 0)
+        return -1;
+    if (once)
+        call.headers[n_headers++] = once;
+    if (detach)
+        call.headers[n_headers++] = "Prefer: respond-async";
     ld_buf_adds(&url, "/v1/images/import");
     if (ref)
         ld_url_query(&url, "ref", ref);
@@ -284,6 +309,8 @@ static int run_import(struct ld_cli *cli, struct ld_err *err)
         return -1;
     if (ld_cli_wants_json(cli))
         ld_out_compact_json(result);
+    else if (detach)
+        ld_out_line(ld_json_str(result, "job"));
     else
         print_imported(cli, result);
     return 0;
@@ -294,6 +321,10 @@ static const struct ld_opt import_opts[] = {
     {"ref", 't', "REF", false, "name for the image, instead of those in the archive", NULL},
     {"type", 0, "auto|oci|docker|rootfs", false, "what the archive is (default: found out)",
      "auto|oci|docker|rootfs"},
+    {"detach", 'd', NULL, false, "once it is sent, print the job's id and let it go on alone",
+     NULL},
+    {"async", 0, NULL, false, "the same as --detach", NULL},
+    LD_OPT_ONCE,
     {"quiet", 'q', NULL, false, "no progress; print image ids only", NULL},
     LD_OPT_FORMAT,
 };
@@ -362,13 +393,15 @@ static const struct ld_cmd cmds[] = {
         .max_operands = 1,
         .complete = "file",
         .summary = "Import images from an archive",
-        .details = "FILE is an OCI image layout as a tar, a Docker archive (docker save) or the "
-                   "tar of a root file "
-                   "system, plain or compressed with gzip, zstd, xz or bzip2; without FILE or with "
-                   "- it is read "
-                   "from standard input. Layers that are there already are reused. On a terminal "
-                   "progress is shown on "
-                   "standard error. A failed import leaves no image behind.",
+        .details =
+            "FILE is an OCI image layout as a tar, a Docker archive (docker save) or the "
+            "tar of a root file "
+            "system, plain or compressed with gzip, zstd, xz or bzip2; without FILE or with "
+            "- it is read "
+            "from standard input. Layers that are there already are reused. On a terminal "
+            "progress is shown on "
+            "standard error. A failed import leaves no image behind. With --detach 'layerctl "
+            "job wait' tells how it ended.",
         .opts = LD_CMD_OPTS(import_opts),
         .run = run_import,
     },
@@ -400,6 +433,7 @@ static const struct ld_cmd cmds[] = {
         .complete = "image",
         .summary = "Give an image more references",
         .details = "A reference that another image has moves to this one.",
+        .opts = LD_CMD_OPTS(tag_opts),
         .run = run_tag,
     },
     {

@@ -4,6 +4,7 @@
 
 #include "client/api.h"
 #include "client/cmd.h"
+#include "client/dry_run.h"
 #include "client/labels.h"
 #include "client/list.h"
 #include "client/object.h"
@@ -53,10 +54,14 @@ static int run_create(struct ld_cli *cli, struct ld_err *err)
     autobuf struct ld_buf url = LD_URL_INIT;
     autojson cJSON *body = cJSON_CreateObject();
     autojson cJSON *volume = NULL;
+    autoreply struct ld_http_reply reply = LD_HTTP_REPLY_INIT;
     bool ensure = ld_args_flag(cli->args, "ensure");
+    int r;
 
     if (ensure && !name)
         return ld_err_set(err, LD_E_INVALID, "--ensure needs the volume's name");
+    if (ensure && ld_args_value(cli->args, "idempotency-key"))
+        return ld_err_set(err, LD_E_INVALID, "--ensure needs no --idempotency-key");
     if (ld_labels_from_args(cli->args, body, err) < 0)
         return -1;
     if (ensure && ld_object_url(LD_KIND_VOLUME, name, NULL, &url, err) < 0)
@@ -66,7 +71,9 @@ static int run_create(struct ld_cli *cli, struct ld_err *err)
         if (name)
             (void)cJSON_AddStringToObject(body, "name", name);
     }
-    if (ld_api_json(cli, ensure ? "PUT" : "POST", ld_buf_str(&url), body, &volume, err) < 0)
+    r = ensure ? ld_api_send(cli, "PUT", ld_buf_str(&url), body, &reply, err)
+               : ld_api_make(cli, ld_buf_str(&url), body, &reply, err);
+    if (r < 0 || ld_api_parse(&reply, &volume, err) < 0)
         return -1;
     if (ld_cli_wants_json(cli))
         ld_out_compact_json(volume);
@@ -78,6 +85,7 @@ static int run_create(struct ld_cli *cli, struct ld_err *err)
 static const struct ld_opt create_opts[] = {
     LD_OPT_LABEL,
     {"ensure", 0, NULL, false, "fine when it is there already, with the same labels", NULL},
+    LD_OPT_ONCE,
     LD_OPT_FORMAT,
 };
 
@@ -100,19 +108,26 @@ static const struct ld_opt show_opts[] = {
 static int remove_volume(struct ld_cli *cli, const char *name, struct ld_err *err)
 {
     autobuf struct ld_buf url = LD_URL_INIT;
+    autojson cJSON *what = NULL;
+    bool dry_run;
 
     if (ld_object_url(LD_KIND_VOLUME, name, NULL, &url, err) < 0)
         return -1;
     if (ld_args_flag(cli->args, "purge"))
         ld_url_query(&url, "purge", "1");
-    if (ld_api_json(cli, "DELETE", ld_buf_str(&url), NULL, NULL, err) < 0)
+    dry_run = ld_dry_run_query(cli, &url);
+    if (ld_api_json(cli, "DELETE", ld_buf_str(&url), NULL, dry_run ? &what : NULL, err) < 0)
         return -1;
-    ld_out_line(name);
+    if (dry_run)
+        ld_dry_run_print(what);
+    else
+        ld_out_line(name);
     return 0;
 }
 
 static const struct ld_opt rm_opts[] = {
     {"purge", 0, NULL, false, "destroy their data at once, whatever the trash keeps", NULL},
+    LD_OPT_DRY_RUN,
 };
 
 static int run_rm(struct ld_cli *cli, struct ld_err *err)

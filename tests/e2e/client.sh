@@ -195,8 +195,15 @@ test_images() {
     out=$(script -qec 'layerctl save base:1' /dev/null 2>&1) status=$?
     is "an archive to a terminal" "$status" 2
     is "completion of images" "$(layerctl __complete save base: | sort | tr '\n' ' ')" "base:1 base:2 "
+    run 0 layerctl load --detach one.tar
+    is "what --detach prints" "$(grep -cx '[0-9a-f]\{64\}' <<<"$out")" 1
+    run 0 layerctl job wait "$out"
+    is "job wait" "$out" "done"
     run 0 layerctl tag base:1 other:1 team/web:2
     run 0 layerctl image inspect team/web:2
+    run 0 layerctl rmi --dry-run other:1
+    has "rmi --dry-run" "$out" "would remove reference other:1"
+    has "rmi --dry-run" "$out" "nothing was done"
     run 0 layerctl rmi other:1
     has rmi "$out" "other:1: untagged"
     run 0 layerctl untag team/web:2
@@ -208,7 +215,57 @@ test_images() {
     run 0 layerctl layer inspect "$(layerctl layers -q | head -n 1)"
     run 0 layerctl jobs
     has jobs "$out" "import"
+    run 0 layerctl jobs -f state=done -f kind=image.import
+    lacks "jobs that are done" "$out" failed
     run 0 layerctl job show "$(layerctl jobs -q | tail -n 1)"
+    run 0 layerctl job inspect "$(layerctl jobs -q | tail -n 1)"
+    # One that fails where nobody looks tells it to who waits.
+    run 0 layerctl load --async root/etc/hostname
+    run 1 layerctl job wait "$out"
+    has stderr "$err" failed
+    run 4 layerctl job cancel "$(layerctl jobs -q | tail -n 1)"
+    has stderr "$err" "has ended already"
+    run 3 layerctl job cancel 0123456789
+}
+
+# What is asked for twice under a key is there once, and --dry-run does nothing.
+test_once_and_dry_run() {
+    local id volume
+    run 0 layerctl create --idempotency-key k1 -l once=1 base:1
+    id=$out
+    run 0 layerctl create --idempotency-key k1 -l once=1 base:1
+    is "the container of a key" "$out" "$id"
+    run 0 layerctl create --idempotency-key k1 -m -l once=1 base:1
+    has "its mountpoint" "$out" "$id"
+    run 4 layerctl create --idempotency-key k1 -l once=2 base:1
+    has stderr "$err" "used for another request"
+    run 2 layerctl create --idempotency-key 'two words' base:1
+    run 2 layerctl create --idempotency-key '' base:1
+    run 2 layerctl create --ensure --name x --idempotency-key k1 base:1
+    is "containers of one key" "$(layerctl ps -q -f label=once | wc -l)" 1
+    run 0 layerctl volume create --idempotency-key k2
+    volume=$out
+    run 0 layerctl volume create --idempotency-key k2
+    is "the volume of a key" "$out" "$volume"
+    run 0 layerctl tag --idempotency-key k3 base:1 keyed:1
+    run 0 layerctl tag --idempotency-key k3 base:1 keyed:1
+    run 2 layerctl tag --idempotency-key k3 base:1 keyed:1 keyed:2
+    run 0 layerctl load -q --idempotency-key k4 one.tar
+    id=$out
+    run 0 layerctl load -q --idempotency-key k4 one.tar
+    is "the image of a key" "$out" "$id"
+    run 4 layerctl load -q --idempotency-key k4 two.tar
+
+    run 0 layerctl volume rm --dry-run "$volume"
+    has "volume rm --dry-run" "$out" "would remove volume"
+    run 4 layerctl rm --dry-run "$(layerctl ps -q --no-trunc -f label=once)"
+    run 0 layerctl rm --dry-run --force "$(layerctl ps -q --no-trunc -f label=once)"
+    has "rm --dry-run" "$out" "would remove container"
+    has "rm --dry-run" "$out" "1 object, "
+    is "containers after a dry run" "$(layerctl ps -q -f label=once -f state=mounted | wc -l)" 1
+    run 0 layerctl rm -fv "$(layerctl ps -q --no-trunc -f label=once)"
+    run 0 layerctl rmi keyed:1
+    run 0 layerctl volume rm --purge "$volume"
 }
 
 test_containers() {
@@ -431,7 +488,7 @@ make_images
 test_without_daemon
 export LAYERD_HOST=unix:///mnt/run/layerd.sock
 start_daemon
-for part in test_images test_containers test_volumes test_cp test_system; do
+for part in test_images test_once_and_dry_run test_containers test_volumes test_cp test_system; do
     $part
     if ! kill -0 "$daemon" 2>/dev/null; then
         wait "$daemon"
