@@ -7,7 +7,8 @@
  * (there are at most LD_TREE_MAX_FDS) is found again by name from the nearest level where its layer
  * is open, checked by device and inode.
  *
- * merge_step is the merge rule; walk and look-up both consist of it. No state besides, any thread.
+ * The merge rule is tree_merge.c's; walk and look-up both consist of it. No state besides, any
+ * thread.
  */
 #include "daemon/base/tree.h"
 
@@ -16,11 +17,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/xattr.h>
 
 #include "daemon/base/buf.h"
 #include "daemon/base/fdio.h"
 #include "daemon/base/mem.h"
+#include "daemon/base/tree_merge.h"
 
 enum {
     NAME_BYTES = 256,
@@ -28,166 +29,6 @@ enum {
     REOPEN_LEVELS = 64,        /* so many levels stay open when a part is opened again */
     PATH_BYTES_MAX = 1 << 26,
 };
-
-/* ---- the merge rule ---- */
-
-struct part {
-    size_t layer;
-    int fd; /* -EBADF: given up, or (a root) the caller's */
-    dev_t dev;
-    ino_t ino;
-    bool has_xattr_whiteouts;
-};
-
-struct parts {
-    struct part *item;
-    size_t n, cap;
-};
-
-/* One name being merged, layer by layer from the top. */
-struct merge {
-    const char *name;
-    enum ld_form form;
-    struct ld_node node; /* st, layer, and what kind; not yet dir */
-    bool is_found;       /* node is filled */
-    struct parts parts;  /* where a directory goes on */
-};
-
-enum look { LOOK_ABSENT, LOOK_WHITEOUT, LOOK_DIR, LOOK_OTHER };
-
-static void parts_done(struct parts *p)
-{
-    for (size_t i = 0; i < p->n; i++)
-        ld_close(p->item[i].fd);
-    free(p->item);
-    *p = (struct parts){.n = 0};
-}
-
-static void merge_done(struct merge *m)
-{
-    parts_done(&m->parts);
-}
-
-/* The whiteouts of mkcomposefs and of unprivileged overlays in overlays: an empty file with an
- * xattr, in a directory that says it holds such. Returns 1, 0, -errno. */
-static int is_xattr_whiteout(int at, const char *name, const struct stat *st)
-{
-    struct ld_fd_path dir = ld_fd_path(at);
-    char path[sizeof(dir.path) + 1 + NAME_BYTES];
-    int len;
-
-    if (!S_ISREG(st->st_mode) || st->st_size != 0)
-        return 0;
-    len = snprintf(path, sizeof(path), "%s/%s", dir.path, name);
-    if (len < 0 || (size_t)len >= sizeof(path))
-        return -ENAMETOOLONG;
-    if (lgetxattr(path, LD_XATTR_OVERLAY "whiteout", NULL, 0) >= 0)
-        return 1;
-    return errno == ENODATA || errno == EOPNOTSUPP || errno == ENOENT ? 0 : -errno;
-}
-
-/* What one layer's directory `at` has under m->name. Returns an enum look or -errno. */
-static int look_at(const struct merge *m, const struct part *p, int at, struct stat *ret)
-{
-    if (fstatat(at, m->name, ret, AT_SYMLINK_NOFOLLOW) < 0)
-        return errno == ENOENT ? LOOK_ABSENT : -errno;
-    if (S_ISDIR(ret->st_mode))
-        return LOOK_DIR;
-    if (m->form == LD_FORM_LAYER && ld_mark_is_whiteout(ret))
-        return LOOK_WHITEOUT;
-    if (p->has_xattr_whiteouts) {
-        int r = is_xattr_whiteout(at, m->name, ret);
-
-        if (r != 0)
-            return r < 0 ? r : LOOK_WHITEOUT;
-    }
-    return LOOK_OTHER;
-}
-
-/* Fills a part for an open directory. *ret_mark as ld_mark_get_opaque. */
-static int part_init(struct part *p, size_t layer, int fd, enum ld_form form, char *ret_mark)
-{
-    struct stat st;
-    int r = 0;
-
-    *ret_mark = '\0';
-    if (fstat(fd, &st) < 0)
-        return -errno;
-    if (form == LD_FORM_LAYER)
-        r = ld_mark_get_opaque(fd, ret_mark);
-    if (r < 0)
-        return r;
-    *p = (struct part){.layer = layer,
-                       .fd = fd,
-                       .dev = st.st_dev,
-                       .ino = st.st_ino,
-                       .has_xattr_whiteouts = *ret_mark == 'x'};
-    return 0;
-}
-
-/* Takes the next lower layer's entry into account. Returns 1: nothing below counts; 0: go on;
- * -errno. */
-static int merge_step(struct merge *m, const struct part *p, int at)
-{
-    struct stat st;
-    char mark = '\0';
-    int look = look_at(m, p, at, &st);
-
-    if (look <= LOOK_ABSENT)
-        return look;
-    if (m->is_found && look != LOOK_DIR)
-        return 1;
-    if (look == LOOK_DIR) {
-        autoclose int fd = ld_open_dir(at, m->name);
-        int r;
-
-        if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP)
-            return 0; /* gone since the look: only in a tree in use, which has one layer */
-        if (fd < 0)
-            return fd;
-        ld_grow(&m->parts.item, &m->parts.cap, m->parts.n + 1, sizeof(*m->parts.item));
-        r = part_init(&m->parts.item[m->parts.n], p->layer, fd, m->form, &mark);
-        if (r < 0)
-            return r;
-        m->parts.n++;
-        (void)ld_steal_fd(&fd);
-    }
-    if (!m->is_found) {
-        m->is_found = true;
-        m->node.st = st;
-        m->node.layer = p->layer;
-        m->node.form = m->form;
-        m->node.is_whiteout = look == LOOK_WHITEOUT;
-        m->node.is_opaque = look == LOOK_DIR && mark == 'y';
-    }
-    m->node.is_merged = m->parts.n > 1;
-    return look != LOOK_DIR || mark == 'y';
-}
-
-/* The parts of the root: all layers, whatever their roots say. The roots themselves stay the
- * caller's. */
-static int root_parts(const struct ld_layers *layers, struct parts *ret, struct ld_node *ret_node)
-{
-    struct part *item;
-
-    ld_grow(&ret->item, &ret->cap, layers->n, sizeof(*ret->item));
-    item = ret->item;
-    for (size_t i = 0; i < layers->n; i++) {
-        char mark;
-        int r = part_init(&item[i], i, layers->root[i], layers->form, &mark);
-
-        if (r < 0)
-            return r;
-        item[i].fd = -EBADF;
-        ret->n = i + 1;
-    }
-    *ret_node = (struct ld_node){.path = "/",
-                                 .name = ".",
-                                 .dir = layers->root[0],
-                                 .form = layers->form,
-                                 .is_merged = layers->n > 1};
-    return fstat(layers->root[0], &ret_node->st) < 0 ? -errno : 0;
-}
 
 /* ---- walking ---- */
 
@@ -199,7 +40,7 @@ struct entry {
 struct level {
     struct ld_node
         node; /* of the directory itself; path, name and dir are filled when it is left */
-    struct parts parts;
+    struct ld_merge_parts parts;
     size_t path_len; /* of the directory's path, without a trailing '/' (the root: 0) */
     size_t name_at;  /* of its last component in the path */
     char *names;
@@ -238,7 +79,7 @@ static void pop(struct ld_tree *t)
 
     for (size_t i = 0; i < l->parts.n; i++)
         t->open_fds -= l->parts.item[i].fd >= 0;
-    parts_done(&l->parts);
+    ld_merge_parts_done(&l->parts);
     free(l->names);
     free(l->entry);
     *l = (struct level){.n = 0};
@@ -268,10 +109,10 @@ void ld_tree_free_p(struct ld_tree **t)
 
 /* Gives up descriptors, those nearest to the root first, until one more is allowed. `keep` (may be
  * NULL) stays open. */
-static void make_room(struct ld_tree *t, const struct part *keep)
+static void make_room(struct ld_tree *t, const struct ld_merge_part *keep)
 {
     for (size_t k = t->evict_from; k < t->depth && t->open_fds >= LD_TREE_MAX_FDS; k++) {
-        struct parts *p = &t->level[k].parts;
+        struct ld_merge_parts *p = &t->level[k].parts;
 
         t->evict_from = k;
         for (size_t i = 0; i < p->n && t->open_fds >= LD_TREE_MAX_FDS; i++) {
@@ -283,7 +124,7 @@ static void make_room(struct ld_tree *t, const struct part *keep)
     }
 }
 
-static struct part *part_of_layer(struct level *l, size_t layer)
+static struct ld_merge_part *part_of_layer(struct level *l, size_t layer)
 {
     size_t low = 0, high = l->parts.n;
 
@@ -299,7 +140,7 @@ static struct part *part_of_layer(struct level *l, size_t layer)
 }
 
 /* Opens level k's part of a layer by its name in `at`. */
-static int reopen_one(struct ld_tree *t, size_t k, const struct part *p, int at)
+static int reopen_one(struct ld_tree *t, size_t k, const struct ld_merge_part *p, int at)
 {
     const struct level *l = &t->level[k];
     char name[NAME_BYTES];
@@ -323,7 +164,7 @@ static int reopen_one(struct ld_tree *t, size_t k, const struct part *p, int at)
 
 /* The descriptor of a part of level k, opened again if it had been given up; borrowed, good until
  * another part is asked for. -errno. */
-static int part_fd(struct ld_tree *t, size_t k, struct part *want)
+static int part_fd(struct ld_tree *t, size_t k, struct ld_merge_part *want)
 {
     size_t from = k;
     int at;
@@ -339,7 +180,7 @@ static int part_fd(struct ld_tree *t, size_t k, struct part *want)
     if (at < 0)
         return -errno;
     for (size_t i = from + 1; i <= k; i++) {
-        struct part *p = part_of_layer(&t->level[i], want->layer);
+        struct ld_merge_part *p = part_of_layer(&t->level[i], want->layer);
         int fd = reopen_one(t, i, p, at);
 
         ld_close(at);
@@ -419,14 +260,15 @@ static const char *entry_name(const struct level *l, size_t i)
     return l->names + l->entry[i].name;
 }
 
-static struct level *push(struct ld_tree *t, const struct ld_node *node, struct parts *parts)
+static struct level *push(struct ld_tree *t, const struct ld_node *node,
+                          struct ld_merge_parts *parts)
 {
     struct level *l;
 
     ld_grow(&t->level, &t->cap, t->depth + 1, sizeof(*t->level));
     l = &t->level[t->depth++];
     *l = (struct level){.node = *node, .parts = *parts};
-    *parts = (struct parts){.n = 0};
+    *parts = (struct ld_merge_parts){.n = 0};
     return l;
 }
 
@@ -446,13 +288,13 @@ static int set_path(struct ld_tree *t, const char *name)
 
 static int start(struct ld_tree *t, struct ld_node *ret)
 {
-    LD_AUTO(parts_done) struct parts parts = {.n = 0};
+    LD_AUTO(ld_merge_parts_done) struct ld_merge_parts parts = {.n = 0};
     int r;
 
     t->is_started = true;
     if (t->layers->n == 0)
         return 0;
-    r = root_parts(t->layers, &parts, ret);
+    r = ld_merge_root(t->layers, &parts, ret);
     if (r < 0)
         return r;
     (void)push(t, ret, &parts);
@@ -487,7 +329,7 @@ static int leave(struct ld_tree *t, struct ld_node *ret)
 }
 
 /* Merges the entries of the name reached in the top level and goes past them. */
-static int merge_next(struct ld_tree *t, struct merge *m)
+static int merge_next(struct ld_tree *t, struct ld_merge *m)
 {
     size_t k = t->depth - 1;
     struct level *l = &t->level[k];
@@ -497,14 +339,14 @@ static int merge_next(struct ld_tree *t, struct merge *m)
     while (end < l->n && strcmp(entry_name(l, end), m->name) == 0)
         end++;
     for (size_t i = l->at; i < end && r == 0; i++) {
-        struct part *p = &l->parts.item[l->entry[i].part];
+        struct ld_merge_part *p = &l->parts.item[l->entry[i].part];
         size_t before = m->parts.n;
         int at = part_fd(t, k, p);
 
         if (at < 0)
             return at;
         make_room(t, p);
-        r = merge_step(m, p, at);
+        r = ld_merge_step(m, p, at);
         t->open_fds += m->parts.n - before;
     }
     l->at = end;
@@ -517,7 +359,8 @@ static int visit(struct ld_tree *t, struct ld_node *ret)
 {
     size_t k = t->depth - 1;
     struct level *l = &t->level[k];
-    LD_AUTO(merge_done) struct merge m = {.name = entry_name(l, l->at), .form = t->layers->form};
+    LD_AUTO(ld_merge_done)
+    struct ld_merge m = {.name = entry_name(l, l->at), .form = t->layers->form};
     int r = set_path(t, m.name);
 
     if (r == 0)
@@ -634,18 +477,19 @@ int ld_tree_path_cmp(const char *a, const char *b)
 
 /* ---- looking up ---- */
 
-static int parts_fd(const struct ld_layers *layers, const struct part *p)
+static int parts_fd(const struct ld_layers *layers, const struct ld_merge_part *p)
 {
     return p->fd >= 0 ? p->fd : layers->root[p->layer];
 }
 
 /* Merges name over all parts of a directory. */
-static int merge_in(const struct ld_layers *layers, const struct parts *in, struct merge *m)
+static int merge_in(const struct ld_layers *layers, const struct ld_merge_parts *in,
+                    struct ld_merge *m)
 {
     int r = 0;
 
     for (size_t i = 0; i < in->n && r == 0; i++)
-        r = merge_step(m, &in->item[i], parts_fd(layers, &in->item[i]));
+        r = ld_merge_step(m, &in->item[i], parts_fd(layers, &in->item[i]));
     return r < 0 ? r : 0;
 }
 
@@ -653,12 +497,12 @@ static int merge_in(const struct ld_layers *layers, const struct parts *in, stru
  * 1, 0, -errno; the found node's directory is dup'ed; of a directory *ret_parts (NULL: not wanted)
  * are what it merges from. */
 static int look_down(const struct ld_layers *layers, char *text, struct ld_found *ret,
-                     struct parts *ret_parts)
+                     struct ld_merge_parts *ret_parts)
 {
-    LD_AUTO(parts_done) struct parts in = {.n = 0};
+    LD_AUTO(ld_merge_parts_done) struct ld_merge_parts in = {.n = 0};
     struct ld_node root;
     size_t depth = 0;
-    int r = layers->n ? root_parts(layers, &in, &root) : 0;
+    int r = layers->n ? ld_merge_root(layers, &in, &root) : 0;
 
     if (r < 0 || layers->n == 0)
         return r;
@@ -667,7 +511,7 @@ static int look_down(const struct ld_layers *layers, char *text, struct ld_found
         return 1;
     }
     for (char *name = text + 1, *end;; name = end + 1) {
-        LD_AUTO(merge_done) struct merge m = {.name = name, .form = layers->form};
+        LD_AUTO(ld_merge_done) struct ld_merge m = {.name = name, .form = layers->form};
         bool is_last;
 
         end = name + strcspn(name, "/");
@@ -692,45 +536,24 @@ static int look_down(const struct ld_layers *layers, char *text, struct ld_found
             ret->node.name = name;
             if (ret_parts) {
                 *ret_parts = m.parts;
-                m.parts = (struct parts){.n = 0};
+                m.parts = (struct ld_merge_parts){.n = 0};
             }
             return 1;
         }
         *end = '/';
         if (!S_ISDIR(m.node.st.st_mode))
             return 0;
-        parts_done(&in);
+        ld_merge_parts_done(&in);
         in = m.parts;
-        m.parts = (struct parts){.n = 0};
+        m.parts = (struct ld_merge_parts){.n = 0};
     }
-}
-
-/* "/a/b" of "a//b/", free it; NULL: it has "." or ".." or is longer than any path. */
-static char *clean_path(const char *path)
-{
-    autobuf struct ld_buf text = LD_BUF_INIT(PATH_BYTES_MAX);
-
-    while (*path) {
-        size_t len = strcspn(path, "/");
-
-        if ((len == 1 && path[0] == '.') || (len == 2 && path[0] == '.' && path[1] == '.'))
-            return NULL;
-        if (len > 0) {
-            ld_buf_addc(&text, '/');
-            ld_buf_add(&text, path, len);
-        }
-        path += len + (path[len] == '/');
-    }
-    if (text.len == 0)
-        ld_buf_addc(&text, '/');
-    return ld_buf_check(&text) < 0 ? NULL : ld_buf_take(&text);
 }
 
 static int look_up(const struct ld_layers *layers, const char *path, struct ld_found *ret,
-                   struct parts *ret_parts, struct ld_err *err)
+                   struct ld_merge_parts *ret_parts, struct ld_err *err)
 {
     struct ld_found found = LD_FOUND_INIT;
-    autofree char *text = clean_path(path);
+    autofree char *text = ld_merge_clean_path(path);
     int r;
 
     if (!text)
@@ -757,7 +580,7 @@ int ld_tree_enter(const struct ld_layers *layers, const char *path, struct ld_su
                   struct ld_err *err)
 {
     LD_AUTO(ld_found_done) struct ld_found found = LD_FOUND_INIT;
-    LD_AUTO(parts_done) struct parts parts = {.n = 0};
+    LD_AUTO(ld_merge_parts_done) struct ld_merge_parts parts = {.n = 0};
     int r = look_up(layers, path, &found, &parts, err);
 
     if (r <= 0 || parts.n == 0)

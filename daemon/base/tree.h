@@ -108,6 +108,38 @@ int ld_tree_enter(const struct ld_layers *layers, const char *path, struct ld_su
                   struct ld_err *err) ld_must_check;
 void ld_subtree_done(struct ld_subtree *subtree);
 
+/* What each layer has at one path, and what becomes of it in the merged tree. */
+enum ld_trace_role {
+    LD_TRACE_ABSENT,   /* the layer has nothing there */
+    LD_TRACE_PROVIDES, /* this is what the merged tree shows */
+    LD_TRACE_MERGES,   /* a directory that goes on in the one above it */
+    LD_TRACE_WHITEOUT, /* says that there is nothing, here and below */
+    LD_TRACE_HIDDEN,   /* by a layer above, see below */
+};
+enum ld_hide_how {
+    LD_HIDE_WHITEOUT, /* deleted */
+    LD_HIDE_OPAQUE,   /* in a directory that was made anew */
+    LD_HIDE_REPLACED, /* by something that is no directory, or by a directory */
+};
+struct ld_trace_layer {
+    enum ld_trace_role role;
+    struct stat st; /* but of LD_TRACE_ABSENT */
+    bool is_opaque;
+    size_t hidden_by; /* LD_TRACE_HIDDEN: the layer … */
+    size_t hidden_at; /* … at so many bytes of the path (all of it, or a directory above) … */
+    enum ld_hide_how how;
+};
+struct ld_trace {
+    char *path; /* "/a/b", clean */
+    struct ld_trace_layer *layer;
+    size_t n;
+    size_t provider; /* SIZE_MAX: there is nothing at the path */
+};
+/* As ld_tree_lookup, but of every layer of the chain. Opens one descriptor per layer at a time. */
+int ld_tree_trace(const struct ld_layers *layers, const char *path, struct ld_trace *ret,
+                  struct ld_err *err) ld_must_check;
+void ld_trace_done(struct ld_trace *trace);
+
 /* Opens a relative path below root, no symlink anywhere, of any length (openat2 takes 4,095 bytes).
  * "" or ".": root itself. Returns the descriptor or -errno (-ELOOP, -ENOTDIR for a symlink in it).
  */

@@ -179,8 +179,8 @@ static int seed_volume(const struct ld_root *root, const struct ld_mount_part *p
 }
 
 /* The directory or file to be mounted, O_PATH. */
-static int open_source(const struct ld_root *root, const struct ld_mount_part *part,
-                       struct ld_err *err)
+int ld_part_open_source(const struct ld_root *root, const struct ld_mount_part *part,
+                        struct ld_err *err)
 {
     struct ld_sid_text name = ld_sid_name(part->volume);
     const char *what = part->type == LD_PART_VOLUME ? "volume" : "source";
@@ -241,7 +241,7 @@ static int mount_tmpfs(const struct ld_rootfs *spec, const char *instance,
 static int mount_tree(const struct ld_root *root, const struct ld_rootfs *spec,
                       const struct ld_mount_part *part, int top, struct ld_err *err)
 {
-    autoclose int source = open_source(root, part, err);
+    autoclose int source = ld_part_open_source(root, part, err);
     autoclose int target = -EBADF, tree = -EBADF;
     struct stat st;
     unsigned flags = part->read_only ? LD_CLONE_RDONLY : 0;
@@ -257,7 +257,7 @@ static int mount_tree(const struct ld_root *root, const struct ld_rootfs *spec,
         ld_close_p(&source); /* of the directory that seeding replaces */
         if (seed_volume(root, part, target, err) < 0)
             return -1;
-        source = open_source(root, part, err);
+        source = ld_part_open_source(root, part, err);
         if (source < 0)
             return -1;
     }
@@ -361,8 +361,9 @@ bool ld_bind_root_of(int fd, struct ld_bind_root *ret)
     return ret->path != NULL;
 }
 
-bool ld_part_is_ours(const struct ld_root *root, const struct ld_rootfs *spec, const char *instance,
-                     const struct ld_mountinfo *line)
+const struct ld_mount_part *ld_part_of_mount(const struct ld_root *root,
+                                             const struct ld_rootfs *spec, const char *instance,
+                                             const struct ld_mountinfo *line)
 {
     autofree char *mark = ld_asprintf("layerd:%s:%" LD_PRI_SID, instance, spec->writable.sid);
 
@@ -375,17 +376,17 @@ bool ld_part_is_ours(const struct ld_root *root, const struct ld_rootfs *spec, c
 
         if (part->type == LD_PART_TMPFS) {
             if (strcmp(line->fstype, "tmpfs") == 0 && strcmp(line->source, mark) == 0)
-                return true;
+                return part;
             continue;
         }
-        source = open_source(root, part, &ignored);
+        source = ld_part_open_source(root, part, &ignored);
         if (source < 0 || !ld_bind_root_of(source, &expected))
             continue;
         is_it = expected.major == line->major && expected.minor == line->minor &&
                 strcmp(expected.path, line->root) == 0;
         free(expected.path);
         if (is_it)
-            return true;
+            return part;
     }
-    return false;
+    return NULL;
 }

@@ -25,11 +25,15 @@ void ld_part_ids_done(struct ld_part_ids *ids);
 int ld_parts_mount(const struct ld_root *root, const struct ld_rootfs *spec, const char *instance,
                    int top, struct ld_part_ids *ids, struct ld_err *err);
 
-/* Is this mount, found in mountinfo below the container, one of the parts? By device and root for
- * volumes and binds, by its source for a tmpfs. */
+/* Which of the parts a mount is that mountinfo has below the container, NULL: none. By device and
+ * root for volumes and binds, by its source for a tmpfs. */
 struct ld_mountinfo;
-bool ld_part_is_ours(const struct ld_root *root, const struct ld_rootfs *spec, const char *instance,
-                     const struct ld_mountinfo *line);
+const struct ld_mount_part *ld_part_of_mount(const struct ld_root *root,
+                                             const struct ld_rootfs *spec, const char *instance,
+                                             const struct ld_mountinfo *line);
+/* O_PATH of what a volume or bind mounts. not_found: it is not there. */
+int ld_part_open_source(const struct ld_root *root, const struct ld_mount_part *part,
+                        struct ld_err *err);
 
 /* What mountinfo says of a bind of what `fd` shows: path in its file system and device of that,
  * found by asking where its own mount lies. False: it can't be told. */

@@ -75,8 +75,8 @@ static int collect(void *arg, const struct ld_mountinfo *line)
         .parent = line->parent,
         .path = ld_strdup(line->mountpoint + len + 1),
         /* After a restart the table of our own mounts is empty: known by what they show. */
-        .is_ours =
-            c->e->parts.n == 0 && ld_part_is_ours(c->m->root, c->spec, c->m->env->instance, line),
+        .is_ours = c->e->parts.n == 0 &&
+                   ld_part_of_mount(c->m->root, c->spec, c->m->env->instance, line) != NULL,
         .clone = -EBADF,
     };
     return 0;

@@ -591,6 +591,7 @@ LD_API_TEST(containers, answer_404_on_every_route)
         {"POST", "/mount", NULL},
         {"POST", "/unmount", NULL},
         {"GET", "/holders", NULL},
+        {"GET", "/explain?path=/", NULL},
         {"GET", "/changes", NULL},
         {"GET", "/diff", NULL},
         {"GET", "/export", NULL},
@@ -615,6 +616,7 @@ LD_API_TEST(containers, answer_conflict_on_every_route_for_an_ambiguous_prefix)
         {"POST", "/mount", NULL},
         {"POST", "/unmount", NULL},
         {"GET", "/holders", NULL},
+        {"GET", "/explain?path=/", NULL},
         {"GET", "/changes", NULL},
         {"GET", "/diff", NULL},
         {"GET", "/export", NULL},
@@ -710,6 +712,7 @@ LD_API_TEST(containers, that_lost_their_writable_layer_are_damaged_and_can_be_re
     } rows[] = {
         {"POST", "/mount"}, {"GET", "/changes"},      {"GET", "/diff"},
         {"GET", "/export"}, {"GET", "/files?path=/"}, {"DELETE", "/files?path=/etc/motd"},
+        {"GET", "/explain?path=/"},
     };
     cJSON *json;
 

@@ -317,6 +317,13 @@ test_containers() {
         [[ $(readlink "/proc/$holder/cwd") == "$mnt" && $(<"/proc/$holder/comm") == sleep ]] && break
         sleep 0.05
     done
+    run 0 layerctl explain web:/etc/hostname
+    has "what a write does" "$out" 'in place'
+    has "where it is from" "$out" 'the writable layer'
+    run 0 layerctl explain --format json web:/usr/bin/tool
+    has "who deleted it" "$out" '"how":"deleted"'
+    run 2 layerctl explain /etc
+    run 3 layerctl explain none:/etc
     run 0 layerctl holders web
     has "the holder's use" "$out" 'cwd'
     run 0 layerctl container holders web --format json
