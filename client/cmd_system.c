@@ -253,6 +253,7 @@ static void print_attributes(const cJSON *attributes)
 static void print_event(const struct ld_cli *cli, const cJSON *event)
 {
     const cJSON *object = ld_json_get(event, "object");
+    const cJSON *actor = ld_json_get(event, "actor"); /* null: the daemon itself */
     struct ld_text id = ld_text_short_id(ld_json_str(object, "id"));
     autofree char *type = ld_text_safe(ld_json_str(event, "type"));
     autofree char *safe_id = ld_text_safe(id.text);
@@ -266,6 +267,9 @@ static void print_event(const struct ld_cli *cli, const cJSON *event)
     } else {
         (void)fputs(safe_id, stdout);
     }
+    if (cJSON_IsObject(actor))
+        (void)printf("  by uid %llu, pid %llu", (unsigned long long)ld_json_u64(actor, "uid"),
+                     (unsigned long long)ld_json_u64(actor, "pid"));
     print_attributes(ld_json_get(event, "attributes"));
     (void)putchar('\n');
 }

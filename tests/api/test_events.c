@@ -30,6 +30,19 @@ static int64_t read_events(const char *text, struct ld_buf *types)
     return last;
 }
 
+/* Each of them was made for us, and says so. */
+static void expect_actor(const char *lines)
+{
+    for (const char *line = lines, *nl; (nl = strchr(line, '\n')) != NULL; line = nl + 1) {
+        cJSON *event = cJSON_ParseWithLength(line, (size_t)(nl - line));
+
+        cr_assert_not_null(event);
+        cr_expect_eq(ld_int(event, "actor.uid"), 0, "%s", ld_str(event, "type"));
+        cr_expect_eq(ld_int(event, "actor.pid"), getpid(), "%s", ld_str(event, "type"));
+        cJSON_Delete(event);
+    }
+}
+
 LD_API_TEST(events, are_told_for_every_change)
 {
     autobuf struct ld_buf types = LD_BUF_INIT(1 << 16);
@@ -48,6 +61,7 @@ LD_API_TEST(events, are_told_for_every_change)
     (void)ld_want(c, 204, "DELETE", NULL, "/v1/images/base");
     reply = ld_call(c, &(struct ld_call){.method = "GET", .target = "/v1/events"});
     (void)read_events(reply->body, &types);
+    expect_actor(reply->body);
     cr_expect_str_eq(ld_buf_str(&types),
                      "image.import image.tag image.tag volume.create container.create "
                      "container.mount container.update container.unmount container.remove "

@@ -456,6 +456,7 @@ test_system() {
     has version "$out" "layerd    0."
     run 0 layerctl events -f type=container.create
     has events "$out" "container.create*web"
+    has "who did it" "$out" "by uid 0, pid "
     run 0 layerctl events --after latest
     is "nothing is newer" "$out" ""
     timeout 120 layerctl events -F --after latest --limit 1 >follow.out &
