@@ -176,8 +176,12 @@ int ld_store_trash_forget(struct ld_store *store, const ld_sid *sids, size_t n,
                           struct ld_removed *ret_removed, struct ld_err *err)
 {
     struct forget forget = {.sids = sids, .n = n};
+    int rc = ld_store_write(store, &LD_WRITE_SELF, LD_SYNC_LAZY, forget_all, &forget, err);
 
-    if (ld_store_write(store, &LD_WRITE_SELF, LD_SYNC_FULL, forget_all, &forget, err) < 0) {
+    /* Lost in a power cut it is done again, unless what became free with it is deleted by then. */
+    if (rc == 0 && forget.removed.n > 0)
+        rc = ld_store_flush(store, err);
+    if (rc < 0) {
         ld_removed_done(&forget.removed);
         return -1;
     }
