@@ -9,6 +9,7 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cjson/cJSON.h>
 
@@ -688,20 +689,102 @@ LD_API_TEST(jobs, cut_off_by_a_kill_are_interrupted)
 
 /* ---- memory ---- */
 
+/* A root file system of 128 MiB, an eighth of it incompressible, through a compressor that does not
+ * know its size and so takes the whole window of its level. */
+static int pack_much(const char *filter)
+{
+    int fd;
+
+    ld_test_sh("[ -d /mnt/much ] || { mkdir /mnt/much; head -c 16M /dev/urandom > /mnt/much/noise;"
+               " head -c 112M /dev/zero > /mnt/much/zeros; }");
+    ld_test_sh("tar -C /mnt/much -c noise zeros | %s > /mnt/packed", filter);
+    fd = open("/mnt/packed", O_RDONLY | O_CLOEXEC);
+    cr_assert_geq(fd, 0);
+    return fd;
+}
+
 LD_API_TEST(import, of_much_data_keeps_memory_low)
 {
-    struct ld_blob layer = random_layer(64 << 20);
-    const char *const filters[] = {"gzip", "zstd"};
+    static const struct {
+        const char *filter;
+        unsigned mib;
+    } forms[] = {
+        {"gzip -1", 64},
+        {"zstd -1 --zstd=wlog=23", 64},
+        {"xz -0 --lzma2=preset=0,dict=8MiB", 64},
+        {"zstd -1 --long=27", 64 + 128},
+    };
 
-    for (size_t i = 0; i < LD_ARRAY_LEN(filters); i++) {
-        struct ld_image_spec spec = {.filter = filters[i], .layers = &layer, .n_layers = 1};
-        struct ld_blob archive = ld_make_image(&spec, 1);
+    for (size_t i = 0; i < LD_ARRAY_LEN(forms); i++) {
+        autoclose int fd = pack_much(forms[i].filter);
+        const struct ld_call call = {.method = "POST",
+                                     .target = "/v1/images/import?format=rootfs&ref=much",
+                                     .body_fd = fd,
+                                     .chunked = true};
+        uint64_t peak;
 
         ld_daemon_reset_peak(d);
-        (void)ld_import(c, &archive, "?ref=big");
-        cr_expect(!LD_MEMORY_COUNTS || ld_daemon_peak_rss(d) < 64 << 20, "%s: %llu MiB", filters[i],
-                  (unsigned long long)ld_daemon_peak_rss(d) >> 20);
-        ld_blob_done(&archive);
+        cr_expect_eq(ld_call(c, &call)->status, 200, "%s", forms[i].filter);
+        peak = ld_daemon_peak_rss(d) >> 20;
+        cr_expect(!LD_MEMORY_COUNTS || peak < forms[i].mib, "%s: %llu MiB", forms[i].filter,
+                  (unsigned long long)peak);
     }
-    ld_blob_done(&layer);
+}
+
+LD_API_TEST(import, of_eight_clients_shares_the_memory_of_decoders)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    uint64_t peak;
+
+    ld_close(pack_much("zstd -1 --long=27"));
+    ld_daemon_reset_peak(d);
+    ld_test_sh(
+        "for i in 1 2 3 4 5 6 7 8; do curl -sS -o /mnt/out$i -T /mnt/packed -X POST"
+        " --unix-socket %s \"http://x/v1/images/import?format=rootfs&ref=much$i\" & done; wait;"
+        " [ $(grep -l '\"layers\"' /mnt/out[1-8] | wc -l) = 8 ]",
+        d->socket);
+    /* One window of 128 MiB, and for each core what unpacks. */
+    peak = ld_daemon_peak_rss(d) >> 20;
+    cr_expect(!LD_MEMORY_COUNTS || peak < 64 + 160 + 16 * (uint64_t)cores, "%llu MiB",
+              (unsigned long long)peak);
+}
+
+LD_API_TEST(import, refuses_a_window_beyond_the_memory_for_decoders)
+{
+    ld_test_sh("mkdir /mnt/few && date > /mnt/few/date");
+    for (int log = 28; log <= 31; log++) {
+        autoclose int fd = -EBADF;
+        const struct ld_reply *reply;
+
+        ld_test_sh("tar -C /mnt/few -c date | zstd -q --long=%d > /mnt/packed", log);
+        fd = open("/mnt/packed", O_RDONLY | O_CLOEXEC);
+        cr_assert_geq(fd, 0);
+        reply = ld_call(c, &(struct ld_call){.method = "POST",
+                                             .target = "/v1/images/import?format=rootfs",
+                                             .body_fd = fd});
+        cr_expect_eq(reply->status, 422, "2^%d", log);
+        cr_expect_str_eq(ld_str(reply->json, "error.details.limit"), "decoder_memory");
+        nothing_is_left(d, c, "a large window");
+    }
+}
+
+LD_TEST(import, of_a_bomb_stops_before_the_disk_is_full)
+{
+    struct ld_daemon *d;
+    const struct ld_reply *reply;
+    autoclose int fd = -EBADF;
+
+    ld_close(ld_test_fs("small", "ext4", 400));
+    d = ld_daemon_start("small", NULL);
+    ld_test_sh(
+        "mkdir /mnt/in && truncate -s 900M /mnt/in/zeros && tar -C /mnt/in -c zeros | zstd -q > "
+        "/mnt/packed");
+    fd = open("/mnt/packed", O_RDONLY | O_CLOEXEC);
+    reply = ld_call(d->client, &(struct ld_call){.method = "POST",
+                                                 .target = "/v1/images/import?format=rootfs",
+                                                 .body_fd = fd});
+    cr_expect_eq(reply->status, 507);
+    cr_expect(strstr(ld_str(reply->json, "error.message"), "to be kept free"), "%s", reply->body);
+    nothing_is_left(d, d->client, "a bomb");
+    ld_api_finish(d);
 }
