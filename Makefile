@@ -133,6 +133,7 @@ deps.build := gcc libc6-dev make pkg-config libuv1-dev libmicrohttpd-dev libcjso
               libzstd-dev liblzma-dev libbz2-dev libinih-dev libsystemd-dev libcurl4-openssl-dev uthash-dev \
               $(if $(filter amd64 arm64,$(shell dpkg --print-architecture 2>/dev/null)),libisal-dev,zlib1g-dev)
 deps.demo  := mmdebstrap skopeo umoci ca-certificates
+deps.bench := $(deps.demo) python3 isal buildah e2fsprogs
 deps.test  := $(deps.demo) libcriterion-dev libarchive-dev libyaml-dev python3-yaml acl attr libcap2-bin zstd xz-utils \
               bzip2 isal e2fsprogs xfsprogs btrfs-progs systemd systemd-container curl
 deps.lint  := clang-format clang-tidy cppcheck shellcheck mandoc
@@ -146,13 +147,13 @@ define install-missing
     apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing \
         </dev/null >/dev/null; }
 endef
-.PHONY: deps deps-build deps-test deps-demo deps-lint
+.PHONY: deps deps-build deps-test deps-demo deps-bench deps-lint
 ## deps: installs the packages missing for building, testing and the demo
 deps: deps-build deps-test
-deps-build deps-test deps-demo deps-lint: deps-%:
+deps-build deps-test deps-demo deps-bench deps-lint: deps-%:
 	$(call install-missing,$(deps.$*))
 # One apt at a time, also with -j.
-deps-test deps-demo: deps-build
+deps-test deps-demo deps-bench: deps-build
 deps-lint: deps-test
 
 # Once packages are there, everything above has to be asked for anew: a make of its own does the work.
@@ -190,8 +191,8 @@ check-api: $(OUT)/layerd api-tests
 demo: deps-build deps-demo
 	$(again) all
 	@tests/demo.sh $(OUT)
-## bench: rates of import, create, mount, unmount and remove (root)
-bench: deps-build deps-demo
+## bench: layerd beside what the same work costs without it (root; docs/BENCHMARKS.md)
+bench: deps-build deps-bench
 	$(again) all
 	@for b in tests/bench/*.sh; do $$b $(OUT) || exit 1; done
 
