@@ -12,7 +12,7 @@
 static const char json_type[] = "application/json";
 static const char ndjson_type[] = "application/x-ndjson";
 
-void ld_json_free_p(cJSON **json)
+void ld_cjson_free_p(cJSON **json)
 {
     cJSON_Delete(*json);
     *json = NULL;
@@ -148,11 +148,11 @@ struct work {
 
 void ld_api_show_progress(struct ld_progress *progress, const cJSON *step)
 {
-    const char *id = ld_json_str(step, "id");
+    const char *id = ld_field_str(step, "id");
 
     ld_progress_set(progress, strncmp(id, "sha256:", 7) == 0 ? ld_text_short_id(id).text : id,
-                    ld_json_str(step, "phase"), ld_json_u64(step, "current"),
-                    ld_json_u64(step, "total"));
+                    ld_field_str(step, "phase"), ld_field_u64(step, "current"),
+                    ld_field_u64(step, "total"));
 }
 
 static int on_work_line(void *arg, const char *line, size_t len, struct ld_err *err)
@@ -163,10 +163,10 @@ static int on_work_line(void *arg, const char *line, size_t len, struct ld_err *
 
     if (parse_text(line, len, &doc, err) < 0)
         return -1;
-    progress = ld_json_get(doc, "progress");
+    progress = ld_field_get(doc, "progress");
     if (progress) {
         ld_api_show_progress(work->progress, progress);
-    } else if (ld_json_get(doc, "error")) {
+    } else if (ld_field_get(doc, "error")) {
         return ld_http_error(500, line, len, err);
     } else if (cJSON_HasObjectItem(doc, "result")) {
         cJSON_Delete(work->result);
@@ -231,23 +231,23 @@ int ld_api_long(struct ld_cli *cli, const struct ld_http_call *call, struct ld_p
     return 0;
 }
 
-const cJSON *ld_json_get(const cJSON *object, const char *name)
+const cJSON *ld_field_get(const cJSON *object, const char *name)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
 
     return cJSON_IsNull(item) ? NULL : item;
 }
 
-const char *ld_json_str(const cJSON *object, const char *name)
+const char *ld_field_str(const cJSON *object, const char *name)
 {
-    const char *text = cJSON_GetStringValue(ld_json_get(object, name));
+    const char *text = cJSON_GetStringValue(ld_field_get(object, name));
 
     return text ? text : "";
 }
 
-uint64_t ld_json_u64(const cJSON *object, const char *name)
+uint64_t ld_field_u64(const cJSON *object, const char *name)
 {
-    const cJSON *item = ld_json_get(object, name);
+    const cJSON *item = ld_field_get(object, name);
 
     /* Doubles are exact up to 2^53: 8 PiB. */
     return cJSON_IsNumber(item) && item->valuedouble >= 0 && item->valuedouble < 1.8e19
@@ -255,21 +255,21 @@ uint64_t ld_json_u64(const cJSON *object, const char *name)
                : 0;
 }
 
-bool ld_json_bool(const cJSON *object, const char *name)
+bool ld_field_bool(const cJSON *object, const char *name)
 {
-    return cJSON_IsTrue(ld_json_get(object, name));
+    return cJSON_IsTrue(ld_field_get(object, name));
 }
 
-bool ld_json_has(const cJSON *object, const char *name)
+bool ld_field_has(const cJSON *object, const char *name)
 {
-    return ld_json_get(object, name) != NULL;
+    return ld_field_get(object, name) != NULL;
 }
 
-int64_t ld_json_time(const cJSON *object, const char *name)
+int64_t ld_field_time(const cJSON *object, const char *name)
 {
     int64_t seconds;
 
-    return ld_text_parse_time(ld_json_str(object, name), &seconds) == 0 ? seconds : 0;
+    return ld_text_parse_time(ld_field_str(object, name), &seconds) == 0 ? seconds : 0;
 }
 
 char *ld_json_bytes(const cJSON *object, const char *name)
@@ -277,8 +277,8 @@ char *ld_json_bytes(const cJSON *object, const char *name)
     autofree char *name_b64 = ld_asprintf("%s_b64", name);
     autobuf struct ld_buf bytes = LD_BUF_INIT(1 << 20);
 
-    if (ld_json_has(object, name_b64) &&
-        ld_text_decode_base64(ld_json_str(object, name_b64), &bytes) == 0)
+    if (ld_field_has(object, name_b64) &&
+        ld_text_decode_base64(ld_field_str(object, name_b64), &bytes) == 0)
         return ld_text_safe(ld_buf_str(&bytes));
-    return ld_text_safe(ld_json_str(object, name));
+    return ld_text_safe(ld_field_str(object, name));
 }

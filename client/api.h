@@ -10,8 +10,8 @@
 
 struct ld_progress;
 
-void ld_json_free_p(cJSON **json);
-#define autojson LD_AUTO(ld_json_free_p)
+void ld_cjson_free_p(cJSON **json);
+#define autojson LD_AUTO(ld_cjson_free_p)
 
 /* A request with a JSON body (or none: NULL); the reply's text is kept. */
 int ld_api_send(struct ld_cli *cli, const char *method, const char *target, const cJSON *body,
@@ -54,12 +54,12 @@ int ld_lines_feed(void *lines, const void *data, size_t len,
 void ld_lines_done(struct ld_lines *lines);
 
 /* Members of an object, with something harmless where there is none of that type. */
-const char *ld_json_str(const cJSON *object, const char *name);  /* or "" */
-uint64_t ld_json_u64(const cJSON *object, const char *name);     /* or 0 */
-bool ld_json_bool(const cJSON *object, const char *name);        /* or false */
-bool ld_json_has(const cJSON *object, const char *name);         /* there, and not null */
-const cJSON *ld_json_get(const cJSON *object, const char *name); /* or NULL; nested: "a.b" no */
+const char *ld_field_str(const cJSON *object, const char *name);  /* or "" */
+uint64_t ld_field_u64(const cJSON *object, const char *name);     /* or 0 */
+bool ld_field_bool(const cJSON *object, const char *name);        /* or false */
+bool ld_field_has(const cJSON *object, const char *name);         /* there, and not null */
+const cJSON *ld_field_get(const cJSON *object, const char *name); /* or NULL; nested: "a.b" no */
 /* The bytes of a path or name, safe to print: where they are not UTF-8, the daemon sends them in
  * base64 too. Free it. */
 char *ld_json_bytes(const cJSON *object, const char *name) __attribute__((returns_nonnull));
-int64_t ld_json_time(const cJSON *object, const char *name); /* or 0 */
+int64_t ld_field_time(const cJSON *object, const char *name); /* or 0 */

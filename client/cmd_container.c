@@ -35,11 +35,11 @@ static const struct ld_column columns[] = {
 
 static void add_container(struct ld_table *t, const cJSON *container, const struct ld_row_ctx *ctx)
 {
-    const cJSON *image = ld_json_get(container, "image");
+    const cJSON *image = ld_field_get(container, "image");
 
     ld_cell_id(t, container, "id", ctx);
     ld_cell_str(t, container, "name");
-    if (ld_json_has(image, "ref"))
+    if (ld_field_has(image, "ref"))
         ld_cell_str(t, image, "ref");
     else
         ld_cell_id(t, image, "id", ctx);
@@ -183,13 +183,13 @@ static int run_create(struct ld_cli *cli, struct ld_err *err)
     if (r < 0 || ld_api_parse(&reply, &container, err) < 0)
         return -1;
     /* Under a key it may have been there: it stays. */
-    if (mount_now && mount_new(cli, ld_json_str(container, "id"), reply.status == 201 && !once,
+    if (mount_now && mount_new(cli, ld_field_str(container, "id"), reply.status == 201 && !once,
                                &mounted, err) < 0)
         return -1;
     if (ld_cli_wants_json(cli))
         ld_out_compact_json(mounted ? mounted : container);
     else
-        ld_out_line(mounted ? ld_json_str(mounted, "mountpoint") : ld_json_str(container, "id"));
+        ld_out_line(mounted ? ld_field_str(mounted, "mountpoint") : ld_field_str(container, "id"));
     return 0;
 }
 
@@ -227,7 +227,7 @@ static int mount_one(struct ld_cli *cli, const char *name, struct ld_err *err)
     if (ld_cli_wants_json(cli))
         ld_out_compact_json(container);
     else
-        ld_out_line(ld_json_str(container, "mountpoint"));
+        ld_out_line(ld_field_str(container, "mountpoint"));
     return 0;
 }
 
@@ -248,11 +248,11 @@ static void print_holders(const char *name, const cJSON *holders)
     const cJSON *holder;
 
     cJSON_ArrayForEach (holder, holders) {
-        autofree char *command = ld_text_safe(ld_json_str(holder, "command"));
+        autofree char *command = ld_text_safe(ld_field_str(holder, "command"));
         autofree char *safe = ld_text_safe(name);
 
         (void)fprintf(stderr, "warning: '%s' is still held by process %llu (%s)\n", safe,
-                      (unsigned long long)ld_json_u64(holder, "pid"), command);
+                      (unsigned long long)ld_field_u64(holder, "pid"), command);
     }
 }
 
@@ -269,7 +269,7 @@ static int unmount_one(struct ld_cli *cli, const char *name, struct ld_err *err)
         ld_url_query(&url, "sync", "1");
     if (ld_api_json(cli, "POST", ld_buf_str(&url), NULL, &container, err) < 0)
         return -1;
-    print_holders(name, ld_json_get(container, "holders"));
+    print_holders(name, ld_field_get(container, "holders"));
     if (ld_cli_wants_json(cli))
         ld_out_compact_json(container);
     else

@@ -27,7 +27,7 @@ static void print_change(const struct ld_cli *cli, const cJSON *change)
         {"deleted", "D", LD_STYLE_BAD},
     };
     autofree char *path = ld_json_bytes(change, "path");
-    const char *kind = ld_json_str(change, "kind");
+    const char *kind = ld_field_str(change, "kind");
 
     for (size_t i = 0; i < LD_ARRAY_LEN(kinds); i++) {
         if (strcmp(kinds[i].kind, kind) == 0)
@@ -50,7 +50,7 @@ static int print_changes(struct ld_cli *cli, const char *target, struct ld_err *
     }
     if (ld_api_parse(&reply, &doc, err) < 0)
         return -1;
-    cJSON_ArrayForEach (change, ld_json_get(doc, "items"))
+    cJSON_ArrayForEach (change, ld_field_get(doc, "items"))
         print_change(cli, change);
     return 0;
 }
@@ -181,19 +181,19 @@ static void add_file(struct ld_table *t, const cJSON *file, const struct ld_row_
     autofree char *name = ld_json_bytes(file, "name");
     autofree char *target = ld_json_bytes(file, "target");
     autofree char *both = ld_asprintf("%s -> %s", name, target);
-    const char *type = ld_json_str(file, "type");
+    const char *type = ld_field_str(file, "type");
     unsigned mode = 0;
     char text[11];
 
     (void)ctx;
-    for (const char *p = ld_json_str(file, "mode"); *p >= '0' && *p <= '7'; p++)
+    for (const char *p = ld_field_str(file, "mode"); *p >= '0' && *p <= '7'; p++)
         mode = (mode << 3 | (unsigned)(*p - '0')) & 07777;
     format_mode(type, mode, text);
     ld_table_add(t, text);
     ld_cell_count(t, file, "uid");
     ld_cell_count(t, file, "gid");
     ld_cell_size(t, file, "size");
-    (void)snprintf(text, sizeof(text), "%.10s", ld_json_str(file, "mtime")); /* the day */
+    (void)snprintf(text, sizeof(text), "%.10s", ld_field_str(file, "mtime")); /* the day */
     ld_table_add(t, text);
     ld_table_add_styled(t, *target ? both : name,
                         strcmp(type, "directory") == 0 ? LD_STYLE_HEAD : LD_STYLE_PLAIN);

@@ -28,7 +28,7 @@ static const struct ld_column image_columns[] = {
 static void add_image_row(struct ld_table *t, const cJSON *image, const char *ref,
                           const struct ld_row_ctx *ctx)
 {
-    bool is_damaged = strcmp(ld_json_str(image, "state"), "damaged") == 0;
+    bool is_damaged = strcmp(ld_field_str(image, "state"), "damaged") == 0;
     autofree char *text = ld_asprintf("%s%s", ref, is_damaged ? " (damaged)" : "");
 
     ld_table_add_styled(t, text, is_damaged ? LD_STYLE_BAD : LD_STYLE_PLAIN);
@@ -41,7 +41,7 @@ static void add_image_row(struct ld_table *t, const cJSON *image, const char *re
 /* One row per reference. */
 static void add_image(struct ld_table *t, const cJSON *image, const struct ld_row_ctx *ctx)
 {
-    const cJSON *refs = ld_json_get(image, "refs");
+    const cJSON *refs = ld_field_get(image, "refs");
     const cJSON *ref;
 
     if (cJSON_GetArraySize(refs) == 0)
@@ -237,16 +237,16 @@ static int open_archive(const struct ld_cli *cli, const char *path, struct uploa
 
 static void print_imported(const struct ld_cli *cli, const cJSON *result)
 {
-    const cJSON *layers = ld_json_get(result, "layers");
-    uint64_t added = ld_json_u64(layers, "added");
+    const cJSON *layers = ld_field_get(result, "layers");
+    uint64_t added = ld_field_u64(layers, "added");
     const cJSON *image, *warning;
 
-    cJSON_ArrayForEach (image, ld_json_get(result, "images")) {
-        const cJSON *refs = ld_json_get(image, "refs");
+    cJSON_ArrayForEach (image, ld_field_get(result, "images")) {
+        const cJSON *refs = ld_field_get(image, "refs");
         const cJSON *ref;
 
         if (ld_args_flag(cli->args, "quiet")) {
-            ld_out_line(ld_json_str(image, "id"));
+            ld_out_line(ld_field_str(image, "id"));
             continue;
         }
         if (cJSON_GetArraySize(refs) == 0)
@@ -256,14 +256,14 @@ static void print_imported(const struct ld_cli *cli, const cJSON *result)
                 (void)fputs(", ", stdout);
             ld_out_styled(cli, LD_STYLE_HEAD, ref->valuestring ? ref->valuestring : "");
         }
-        (void)printf("  %s  %s\n", ld_text_short_id(ld_json_str(image, "id")).text,
-                     ld_text_size(ld_json_u64(image, "size")).text);
+        (void)printf("  %s  %s\n", ld_text_short_id(ld_field_str(image, "id")).text,
+                     ld_text_size(ld_field_u64(image, "size")).text);
     }
     if (!ld_args_flag(cli->args, "quiet"))
         (void)printf("%s added (%s), %llu reused\n", ld_text_count(added, "layer", "layers").text,
-                     ld_text_size(ld_json_u64(result, "bytes_added")).text,
-                     (unsigned long long)ld_json_u64(layers, "reused"));
-    cJSON_ArrayForEach (warning, ld_json_get(result, "warnings")) {
+                     ld_text_size(ld_field_u64(result, "bytes_added")).text,
+                     (unsigned long long)ld_field_u64(layers, "reused"));
+    cJSON_ArrayForEach (warning, ld_field_get(result, "warnings")) {
         autofree char *safe = ld_text_safe(warning->valuestring ? warning->valuestring : "");
 
         (void)fprintf(stderr, "warning: %s\n", safe);
@@ -310,7 +310,7 @@ static int run_import(struct ld_cli *cli, struct ld_err *err)
     if (ld_cli_wants_json(cli))
         ld_out_compact_json(result);
     else if (detach)
-        ld_out_line(ld_json_str(result, "job"));
+        ld_out_line(ld_field_str(result, "job"));
     else
         print_imported(cli, result);
     return 0;

@@ -17,7 +17,7 @@ static const struct ld_column columns[] = {
 
 static void add_job(struct ld_table *t, const cJSON *job, const struct ld_row_ctx *ctx)
 {
-    const cJSON *progress = ld_json_get(job, "progress");
+    const cJSON *progress = ld_field_get(job, "progress");
     autobuf struct ld_buf text = LD_BUF_INIT(4096);
 
     ld_cell_id(t, job, "id", ctx);
@@ -25,12 +25,12 @@ static void add_job(struct ld_table *t, const cJSON *job, const struct ld_row_ct
     ld_cell_state(t, job);
     ld_cell_age(t, job, "created_at", ctx);
     if (progress)
-        ld_buf_addf(&text, "%s %s", ld_json_str(progress, "phase"),
-                    ld_text_size(ld_json_u64(progress, "current")).text);
-    if (ld_json_has(progress, "total"))
-        ld_buf_addf(&text, " / %s", ld_text_size(ld_json_u64(progress, "total")).text);
+        ld_buf_addf(&text, "%s %s", ld_field_str(progress, "phase"),
+                    ld_text_size(ld_field_u64(progress, "current")).text);
+    if (ld_field_has(progress, "total"))
+        ld_buf_addf(&text, " / %s", ld_text_size(ld_field_u64(progress, "total")).text);
     ld_table_add(t, ld_buf_str(&text));
-    ld_cell_str(t, ld_json_get(job, "error"), "message");
+    ld_cell_str(t, ld_field_get(job, "error"), "message");
 }
 
 static int run_ls(struct ld_cli *cli, struct ld_err *err)
@@ -71,14 +71,14 @@ static int wait_job(struct ld_cli *cli, const char *name, struct ld_err *err)
 
         if (ld_api_json(cli, "GET", ld_buf_str(&url), NULL, &job, err) < 0)
             return -1;
-        state = ld_json_str(job, "state");
-        now = ld_json_get(job, "progress");
+        state = ld_field_str(job, "state");
+        now = ld_field_get(job, "progress");
         if (strcmp(state, "running") == 0) {
             ld_api_show_progress(progress, now);
             continue;
         }
         ld_progress_clear(progress);
-        if (ld_json_has(job, "error")) {
+        if (ld_field_has(job, "error")) {
             char *text = cJSON_PrintUnformatted(job);
 
             (void)ld_http_error(500, text ? text : "", text ? strlen(text) : 0, err);

@@ -31,7 +31,7 @@ static void add_holder(struct ld_table *t, const cJSON *holder, const struct ld_
     const cJSON *use;
 
     (void)ctx;
-    cJSON_ArrayForEach (use, ld_json_get(holder, "uses")) {
+    cJSON_ArrayForEach (use, ld_field_get(holder, "uses")) {
         if (cJSON_IsString(use))
             ld_buf_addf(&uses, "%s%s", uses.len ? "," : "", use->valuestring);
     }
@@ -65,18 +65,18 @@ static const struct ld_opt holders_opts[] = {
 /* "layer 2 of base:latest (RUN x)", "the writable layer". */
 static void add_layer_text(struct ld_buf *buf, const cJSON *doc, const cJSON *layer)
 {
-    const cJSON *image = ld_json_get(doc, "image");
-    const char *kind = ld_json_str(layer, "kind");
-    const char *by = ld_json_str(layer, "created_by");
+    const cJSON *image = ld_field_get(doc, "image");
+    const char *kind = ld_field_str(layer, "kind");
+    const char *by = ld_field_str(layer, "created_by");
 
     if (strcmp(kind, "writable") == 0) {
         ld_buf_adds(buf, "the writable layer");
         return;
     }
-    ld_buf_addf(buf, "layer %llu", (unsigned long long)ld_json_u64(layer, "number"));
+    ld_buf_addf(buf, "layer %llu", (unsigned long long)ld_field_u64(layer, "number"));
     if (strcmp(kind, "image") == 0)
         ld_buf_addf(buf, " of %s",
-                    ld_json_has(image, "ref") ? ld_json_str(image, "ref") : "the image");
+                    ld_field_has(image, "ref") ? ld_field_str(image, "ref") : "the image");
     else
         ld_buf_adds(buf, ", a snapshot");
     if (*by)
@@ -94,8 +94,8 @@ static void add_hidden(struct ld_buf *buf, const cJSON *doc, const cJSON *hidden
 {
     autofree char *path = ld_json_bytes(hidden, "path");
 
-    ld_buf_addf(buf, "%s in ", ld_json_str(hidden, "how"));
-    add_layer_text(buf, doc, ld_json_get(hidden, "layer"));
+    ld_buf_addf(buf, "%s in ", ld_field_str(hidden, "how"));
+    add_layer_text(buf, doc, ld_field_get(hidden, "layer"));
     ld_buf_addf(buf, ", at %s", path);
 }
 
@@ -103,20 +103,20 @@ static void print_layers(const cJSON *doc)
 {
     const cJSON *part;
 
-    cJSON_ArrayForEach (part, ld_json_get(doc, "layers")) {
+    cJSON_ArrayForEach (part, ld_field_get(doc, "layers")) {
         autobuf struct ld_buf text = LD_BUF_INIT(1 << 16);
 
-        ld_buf_addf(&text, "%s: %s", ld_json_str(part, "role"),
-                    ld_json_has(part, "type") ? ld_json_str(part, "type") : "deletion");
-        if (strcmp(ld_json_str(part, "type"), "file") == 0)
-            ld_buf_addf(&text, ", %s", ld_text_size(ld_json_u64(part, "size")).text);
-        if (ld_json_bool(part, "opaque"))
+        ld_buf_addf(&text, "%s: %s", ld_field_str(part, "role"),
+                    ld_field_has(part, "type") ? ld_field_str(part, "type") : "deletion");
+        if (strcmp(ld_field_str(part, "type"), "file") == 0)
+            ld_buf_addf(&text, ", %s", ld_text_size(ld_field_u64(part, "size")).text);
+        if (ld_field_bool(part, "opaque"))
             ld_buf_adds(&text, ", opaque");
         ld_buf_adds(&text, ", ");
-        add_layer_text(&text, doc, ld_json_get(part, "layer"));
-        if (ld_json_has(part, "hidden_by")) {
+        add_layer_text(&text, doc, ld_field_get(part, "layer"));
+        if (ld_field_has(part, "hidden_by")) {
             ld_buf_adds(&text, "; ");
-            add_hidden(&text, doc, ld_json_get(part, "hidden_by"));
+            add_hidden(&text, doc, ld_field_get(part, "hidden_by"));
         }
         print_safe("", ld_buf_str(&text));
     }
@@ -126,15 +126,15 @@ static void print_write(const cJSON *write)
 {
     autobuf struct ld_buf text = LD_BUF_INIT(1024);
 
-    if (!ld_json_bool(write, "possible"))
+    if (!ld_field_bool(write, "possible"))
         ld_buf_adds(&text, "not possible: it is read-only");
-    else if (!ld_json_bool(write, "copies_up"))
+    else if (!ld_field_bool(write, "copies_up"))
         ld_buf_adds(&text, "in place");
     else
         ld_buf_addf(
-            &text, "copies %s up, and %s%s", ld_text_size(ld_json_u64(write, "bytes")).text,
-            ld_text_count(ld_json_u64(write, "directories"), "directory", "directories").text,
-            ld_json_bool(write, "breaks_links") ? "; parts it from its other names" : "");
+            &text, "copies %s up, and %s%s", ld_text_size(ld_field_u64(write, "bytes")).text,
+            ld_text_count(ld_field_u64(write, "directories"), "directory", "directories").text,
+            ld_field_bool(write, "breaks_links") ? "; parts it from its other names" : "");
     print_safe("a write", ld_buf_str(&text));
 }
 
@@ -142,35 +142,35 @@ static void print_explanation(const cJSON *doc)
 {
     autofree char *resolved = ld_json_bytes(doc, "resolved");
     autofree char *missing = ld_json_bytes(doc, "missing");
-    const cJSON *step, *mount = ld_json_get(doc, "mount");
+    const cJSON *step, *mount = ld_field_get(doc, "mount");
     autobuf struct ld_buf text = LD_BUF_INIT(1 << 16);
 
     (void)printf("%-10s %s\n", "path", resolved);
-    cJSON_ArrayForEach (step, ld_json_get(doc, "links_followed")) {
+    cJSON_ArrayForEach (step, ld_field_get(doc, "links_followed")) {
         autofree char *path = ld_json_bytes(step, "path");
         autofree char *target = ld_json_bytes(step, "target");
 
         (void)printf("%-10s %s -> %s\n", "by", path, target);
     }
-    if (!ld_json_bool(doc, "exists"))
+    if (!ld_field_bool(doc, "exists"))
         (void)printf("%-10s %s%s\n", "missing", missing,
-                     ld_json_bool(doc, "loop") ? " (too many symbolic links)" : "");
+                     ld_field_bool(doc, "loop") ? " (too many symbolic links)" : "");
     if (cJSON_IsObject(mount)) {
         autofree char *target = ld_json_bytes(mount, "target");
 
-        ld_buf_addf(&text, "%s %s, mounted at %s", ld_json_str(mount, "type"),
-                    ld_json_str(mount, "source"), target);
+        ld_buf_addf(&text, "%s %s, mounted at %s", ld_field_str(mount, "type"),
+                    ld_field_str(mount, "source"), target);
         print_safe("in", ld_buf_str(&text));
-    } else if (ld_json_has(doc, "from")) {
-        add_layer_text(&text, doc, ld_json_get(doc, "from"));
+    } else if (ld_field_has(doc, "from")) {
+        add_layer_text(&text, doc, ld_field_get(doc, "from"));
         print_safe("from", ld_buf_str(&text));
-    } else if (ld_json_has(doc, "deleted_by")) {
-        add_hidden(&text, doc, ld_json_get(doc, "deleted_by"));
+    } else if (ld_field_has(doc, "deleted_by")) {
+        add_hidden(&text, doc, ld_field_get(doc, "deleted_by"));
         print_safe("hidden", ld_buf_str(&text));
     }
-    if (ld_json_has(doc, "write"))
-        print_write(ld_json_get(doc, "write"));
-    if (cJSON_GetArraySize(ld_json_get(doc, "layers")) > 0)
+    if (ld_field_has(doc, "write"))
+        print_write(ld_field_get(doc, "write"));
+    if (cJSON_GetArraySize(ld_field_get(doc, "layers")) > 0)
         (void)printf("layers\n");
     print_layers(doc);
 }

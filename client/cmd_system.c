@@ -48,9 +48,9 @@ static int run_version(struct ld_cli *cli, struct ld_err *err)
         return 0;
     }
     (void)printf("layerctl  %s\nlayerd    ", LD_VERSION);
-    ld_out_styled(cli, LD_STYLE_PLAIN, ld_json_str(api, "version"));
+    ld_out_styled(cli, LD_STYLE_PLAIN, ld_field_str(api, "version"));
     (void)fputs("\napi       ", stdout);
-    ld_out_line(ld_json_str(api, "api"));
+    ld_out_line(ld_field_str(api, "api"));
     return 0;
 }
 
@@ -65,19 +65,19 @@ static void print_pair(const struct ld_cli *cli, const char *label, const char *
 
 static void print_driver(const struct ld_cli *cli, const cJSON *driver, size_t i)
 {
-    bool usable = ld_json_bool(driver, "usable");
+    bool usable = ld_field_bool(driver, "usable");
 
     (void)printf("%-14s  ", i ? "" : "drivers");
-    ld_out_styled(cli, usable ? LD_STYLE_GOOD : LD_STYLE_BAD, ld_json_str(driver, "name"));
-    if (ld_json_bool(driver, "default"))
+    ld_out_styled(cli, usable ? LD_STYLE_GOOD : LD_STYLE_BAD, ld_field_str(driver, "name"));
+    if (ld_field_bool(driver, "default"))
         (void)fputs(" (default)", stdout);
     if (!usable) {
         (void)fputs(" not usable: ", stdout);
-        ld_out_styled(cli, LD_STYLE_PLAIN, ld_json_str(driver, "reason"));
+        ld_out_styled(cli, LD_STYLE_PLAIN, ld_field_str(driver, "reason"));
     }
-    if (ld_json_has(driver, "hint")) {
+    if (ld_field_has(driver, "hint")) {
         (void)fputs("; ", stdout);
-        ld_out_styled(cli, LD_STYLE_CARE, ld_json_str(driver, "hint"));
+        ld_out_styled(cli, LD_STYLE_CARE, ld_field_str(driver, "hint"));
     }
     (void)putchar('\n');
 }
@@ -90,10 +90,10 @@ static void print_counts(const cJSON *counts)
     (void)printf("%-14s  ", "objects");
     for (size_t i = 0; i < LD_ARRAY_LEN(names); i++, first = false)
         (void)printf("%s%s %llu", first ? "" : ", ", names[i],
-                     (unsigned long long)ld_json_u64(counts, names[i]));
+                     (unsigned long long)ld_field_u64(counts, names[i]));
     (void)printf("; mounted %llu, jobs running %llu\n",
-                 (unsigned long long)ld_json_u64(counts, "mounted"),
-                 (unsigned long long)ld_json_u64(counts, "jobs_running"));
+                 (unsigned long long)ld_field_u64(counts, "mounted"),
+                 (unsigned long long)ld_field_u64(counts, "jobs_running"));
 }
 
 static int run_info(struct ld_cli *cli, struct ld_err *err)
@@ -107,24 +107,24 @@ static int run_info(struct ld_cli *cli, struct ld_err *err)
         return -1;
     if (!info)
         return 0;
-    disk = ld_json_get(info, "storage");
-    paths = ld_json_get(info, "paths");
-    storage = ld_asprintf("%s, %s free of %s", ld_json_str(disk, "filesystem"),
-                          ld_text_size(ld_json_u64(disk, "available")).text,
-                          ld_text_size(ld_json_u64(disk, "size")).text);
-    print_pair(cli, "layerd", ld_json_str(info, "version"));
-    print_pair(cli, "started", ld_text_whole_seconds(ld_json_str(info, "started_at")).text);
-    print_pair(cli, "kernel", ld_json_str(info, "kernel"));
-    print_pair(cli, "architecture", ld_json_str(info, "architecture"));
-    cJSON_ArrayForEach (item, ld_json_get(info, "drivers"))
+    disk = ld_field_get(info, "storage");
+    paths = ld_field_get(info, "paths");
+    storage = ld_asprintf("%s, %s free of %s", ld_field_str(disk, "filesystem"),
+                          ld_text_size(ld_field_u64(disk, "available")).text,
+                          ld_text_size(ld_field_u64(disk, "size")).text);
+    print_pair(cli, "layerd", ld_field_str(info, "version"));
+    print_pair(cli, "started", ld_text_whole_seconds(ld_field_str(info, "started_at")).text);
+    print_pair(cli, "kernel", ld_field_str(info, "kernel"));
+    print_pair(cli, "architecture", ld_field_str(info, "architecture"));
+    cJSON_ArrayForEach (item, ld_field_get(info, "drivers"))
         print_driver(cli, item, i++);
-    print_counts(ld_json_get(info, "counts"));
+    print_counts(ld_field_get(info, "counts"));
     print_pair(cli, "storage", storage);
-    print_pair(cli, "data root", ld_json_str(paths, "data_root"));
-    print_pair(cli, "mounts", ld_json_str(paths, "mounts"));
-    if (ld_json_has(paths, "socket"))
-        print_pair(cli, "socket", ld_json_str(paths, "socket"));
-    cJSON_ArrayForEach (item, ld_json_get(info, "warnings")) {
+    print_pair(cli, "data root", ld_field_str(paths, "data_root"));
+    print_pair(cli, "mounts", ld_field_str(paths, "mounts"));
+    if (ld_field_has(paths, "socket"))
+        print_pair(cli, "socket", ld_field_str(paths, "socket"));
+    cJSON_ArrayForEach (item, ld_field_get(info, "warnings")) {
         (void)printf("%-14s  ", "warning");
         ld_out_styled(cli, LD_STYLE_CARE, item->valuestring ? item->valuestring : "");
         (void)putchar('\n');
@@ -144,12 +144,12 @@ static const struct ld_column df_columns[] = {
 static void add_usage(struct ld_table *t, const char *label, const cJSON *usage)
 {
     ld_table_add(t, label);
-    if (ld_json_has(usage, "count"))
+    if (ld_field_has(usage, "count"))
         ld_cell_count(t, usage, "count");
     else
         ld_table_add(t, "");
     ld_cell_size(t, usage, "bytes");
-    if (ld_json_has(usage, "inodes"))
+    if (ld_field_has(usage, "inodes"))
         ld_cell_count(t, usage, "inodes");
     else
         ld_table_add(t, "");
@@ -178,11 +178,11 @@ static void print_df_images(const struct ld_cli *cli, const cJSON *images)
         autobuf struct ld_buf names = LD_BUF_INIT(1 << 20);
         const cJSON *ref;
 
-        cJSON_ArrayForEach (ref, ld_json_get(image, "refs"))
+        cJSON_ArrayForEach (ref, ld_field_get(image, "refs"))
             ld_buf_addf(&names, "%s%s", names.len ? ", " : "",
                         ref->valuestring ? ref->valuestring : "");
         ld_table_add(t, names.len ? ld_buf_str(&names) : "<none>");
-        ld_table_add(t, ld_text_short_id(ld_json_str(image, "id")).text);
+        ld_table_add(t, ld_text_short_id(ld_field_str(image, "id")).text);
         ld_cell_size(t, image, "size");
         ld_cell_size(t, image, "shared");
         ld_cell_size(t, image, "unique");
@@ -213,16 +213,16 @@ static int run_df(struct ld_cli *cli, struct ld_err *err)
         return -1;
     if (!df)
         return 0;
-    layers = ld_json_get(df, "layers");
+    layers = ld_field_get(df, "layers");
     add_usage(t, "layers", layers);
     add_share(t, "  of several images", layers, "shared");
     add_share(t, "  of one image", layers, "unique");
     add_share(t, "  of none", layers, "unused");
     for (size_t i = 0; i < LD_ARRAY_LEN(rows); i++)
-        add_usage(t, rows[i].label, ld_json_get(df, rows[i].name));
+        add_usage(t, rows[i].label, ld_field_get(df, rows[i].name));
     ld_out_table(cli, t, true);
     if (ld_args_flag(cli->args, "images"))
-        print_df_images(cli, ld_json_get(df, "images"));
+        print_df_images(cli, ld_field_get(df, "images"));
     return 0;
 }
 
@@ -252,25 +252,25 @@ static void print_attributes(const cJSON *attributes)
 /* 2026-11-25T10:15:30Z  container.created  web (8f2b6c0d4e9a)  image=debian:12 */
 static void print_event(const struct ld_cli *cli, const cJSON *event)
 {
-    const cJSON *object = ld_json_get(event, "object");
-    const cJSON *actor = ld_json_get(event, "actor"); /* null: the daemon itself */
-    struct ld_text id = ld_text_short_id(ld_json_str(object, "id"));
-    autofree char *type = ld_text_safe(ld_json_str(event, "type"));
+    const cJSON *object = ld_field_get(event, "object");
+    const cJSON *actor = ld_field_get(event, "actor"); /* null: the daemon itself */
+    struct ld_text id = ld_text_short_id(ld_field_str(object, "id"));
+    autofree char *type = ld_text_safe(ld_field_str(event, "type"));
     autofree char *safe_id = ld_text_safe(id.text);
 
-    (void)printf("%6llu  ", (unsigned long long)ld_json_u64(event, "id"));
-    ld_out_styled(cli, LD_STYLE_FAINT, ld_text_whole_seconds(ld_json_str(event, "time")).text);
+    (void)printf("%6llu  ", (unsigned long long)ld_field_u64(event, "id"));
+    ld_out_styled(cli, LD_STYLE_FAINT, ld_text_whole_seconds(ld_field_str(event, "time")).text);
     (void)printf("  %-19s  ", type);
-    if (ld_json_has(object, "name")) {
-        ld_out_styled(cli, LD_STYLE_HEAD, ld_json_str(object, "name"));
+    if (ld_field_has(object, "name")) {
+        ld_out_styled(cli, LD_STYLE_HEAD, ld_field_str(object, "name"));
         (void)printf(" (%s)", safe_id);
     } else {
         (void)fputs(safe_id, stdout);
     }
     if (cJSON_IsObject(actor))
-        (void)printf("  by uid %llu, pid %llu", (unsigned long long)ld_json_u64(actor, "uid"),
-                     (unsigned long long)ld_json_u64(actor, "pid"));
-    print_attributes(ld_json_get(event, "attributes"));
+        (void)printf("  by uid %llu, pid %llu", (unsigned long long)ld_field_u64(actor, "uid"),
+                     (unsigned long long)ld_field_u64(actor, "pid"));
+    print_attributes(ld_field_get(event, "attributes"));
     (void)putchar('\n');
 }
 
@@ -278,7 +278,7 @@ static int on_event(void *arg, const char *line, size_t len, struct ld_err *err)
 {
     struct ld_cli *cli = arg;
     autojson cJSON *event = cJSON_ParseWithLength(line, len);
-    const cJSON *gap = ld_json_get(event, "gap");
+    const cJSON *gap = ld_field_get(event, "gap");
 
     if (!event)
         return ld_err_set(err, LD_E_IO, "an event is not valid JSON");
@@ -286,8 +286,8 @@ static int on_event(void *arg, const char *line, size_t len, struct ld_err *err)
         ld_out_raw_json(line, len);
     else if (gap)
         (void)printf("(events %llu to %llu are no longer kept)\n",
-                     (unsigned long long)ld_json_u64(gap, "from"),
-                     (unsigned long long)ld_json_u64(gap, "to"));
+                     (unsigned long long)ld_field_u64(gap, "from"),
+                     (unsigned long long)ld_field_u64(gap, "to"));
     else
         print_event(cli, event);
     (void)fflush(stdout); /* whoever follows wants each event now; main looks for errors */

@@ -22,16 +22,16 @@ static void add_volume(struct ld_table *t, const cJSON *volume, const struct ld_
     autobuf struct ld_buf users = LD_BUF_INIT(1 << 20);
     const cJSON *user;
 
-    if (ld_json_has(volume, "name"))
+    if (ld_field_has(volume, "name"))
         ld_cell_str(t, volume, "name");
     else
         ld_cell_id(t, volume, "id", ctx);
     ld_cell_age(t, volume, "created_at", ctx);
-    ld_table_add(t, ld_json_bool(volume, "anonymous") ? "yes" : "no");
-    cJSON_ArrayForEach (user, ld_json_get(volume, "users"))
+    ld_table_add(t, ld_field_bool(volume, "anonymous") ? "yes" : "no");
+    cJSON_ArrayForEach (user, ld_field_get(volume, "users"))
         ld_buf_addf(&users, "%s%s", users.len ? ", " : "",
-                    ld_json_has(user, "name") ? ld_json_str(user, "name")
-                                              : ld_text_short_id(ld_json_str(user, "id")).text);
+                    ld_field_has(user, "name") ? ld_field_str(user, "name")
+                                               : ld_text_short_id(ld_field_str(user, "id")).text);
     ld_table_add(t, ld_buf_str(&users));
     ld_cell_state(t, volume);
 }
@@ -78,7 +78,7 @@ static int run_create(struct ld_cli *cli, struct ld_err *err)
     if (ld_cli_wants_json(cli))
         ld_out_compact_json(volume);
     else
-        ld_out_line(ld_json_str(volume, ld_json_has(volume, "name") ? "name" : "id"));
+        ld_out_line(ld_field_str(volume, ld_field_has(volume, "name") ? "name" : "id"));
     return 0;
 }
 

@@ -29,8 +29,8 @@ static void offer_list(struct ld_cli *cli, const char *target, const char *membe
 
     if (ld_api_json(cli, "GET", target, NULL, &doc, &ignored) < 0)
         return;
-    cJSON_ArrayForEach (item, ld_json_get(doc, list)) {
-        const cJSON *value = ld_json_get(item, member);
+    cJSON_ArrayForEach (item, ld_field_get(doc, list)) {
+        const cJSON *value = ld_field_get(item, member);
 
         if (cJSON_IsString(value))
             offer(value->valuestring, typed, suffix);

@@ -162,7 +162,7 @@ enum target { TARGET_MISSING, TARGET_DIRECTORY, TARGET_OTHER };
 static int look_at_container(struct ld_cli *cli, const struct ld_place *place, enum target *ret,
                              struct ld_err *err)
 {
-    autofileinfo struct ld_file_info info = {0};
+    autoremotefile struct ld_remote_file info = {0};
 
     if (ld_file_stat(cli, place->container, place->path, &info, err) < 0) {
         /* The path may be missing, but the container may not. */
@@ -174,7 +174,7 @@ static int look_at_container(struct ld_cli *cli, const struct ld_place *place, e
     *ret = strcmp(info.type, "directory") == 0 ? TARGET_DIRECTORY : TARGET_OTHER;
     if (strcmp(info.type, "symlink") == 0) {
         autofree char *through = ld_asprintf("%s/", place->path);
-        autofileinfo struct ld_file_info behind = {0};
+        autoremotefile struct ld_remote_file behind = {0};
 
         if (ld_file_stat(cli, place->container, through, &behind, err) == 0 &&
             strcmp(behind.type, "directory") == 0)
@@ -310,7 +310,7 @@ static int get_tree(struct ld_cli *cli, const struct ld_copy *copy, const char *
 }
 
 /* Owner, mode and time of the thing fetched; the mode last, since chown clears set-id bits. */
-static int apply(int fd, const struct ld_file_info *info, bool owners)
+static int apply(int fd, const struct ld_remote_file *info, bool owners)
 {
     const struct timespec times[2] = {
         {.tv_nsec = UTIME_OMIT},
@@ -325,7 +325,7 @@ static int apply(int fd, const struct ld_file_info *info, bool owners)
 }
 
 static int get_file(struct ld_cli *cli, const struct ld_copy *copy, const char *path,
-                    const struct ld_file_info *info, struct ld_err *err)
+                    const struct ld_remote_file *info, struct ld_err *err)
 {
     autoprogress struct ld_progress *progress = new_progress(cli, copy);
     autosink struct ld_outfile *sink = NULL;
@@ -342,7 +342,7 @@ static int get_file(struct ld_cli *cli, const struct ld_copy *copy, const char *
 
 /* A tree under a new name: its own top directory is made here. */
 static int get_new_directory(struct ld_cli *cli, const struct ld_copy *copy, const char *path,
-                             const struct ld_file_info *info, bool strip, struct ld_err *err)
+                             const struct ld_remote_file *info, bool strip, struct ld_err *err)
 {
     autoclose int dir = -EBADF;
     int r;
@@ -398,7 +398,7 @@ static int copy_out(struct ld_cli *cli, const struct ld_copy *copy, bool content
 {
     autofree char *name = ld_place_name(copy->from->path);
     autofree char *inside = join(copy->to->path, name);
-    autofileinfo struct ld_file_info info = {0};
+    autoremotefile struct ld_remote_file info = {0};
     bool is_root = strcmp(copy->from->path, "/") == 0; /* its tar names no directory to strip */
     enum target target = TARGET_MISSING;
     bool is_directory;
@@ -447,7 +447,7 @@ static char *directory_of_content(const char *path)
 static int follow_links(struct ld_cli *cli, const char *container, char **path, struct ld_err *err)
 {
     for (unsigned i = 0; i < LINKS_MAX; i++) {
-        autofileinfo struct ld_file_info info = {0};
+        autoremotefile struct ld_remote_file info = {0};
         autofree char *parent = NULL;
         char *next;
 

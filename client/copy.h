@@ -31,7 +31,7 @@ struct ld_copy {
 int ld_copy_run(struct ld_cli *cli, const struct ld_copy *copy, struct ld_err *err) ld_must_check;
 
 /* Attributes of a file in a container. */
-struct ld_file_info {
+struct ld_remote_file {
     char type[16]; /* "file", "directory", "symlink", … */
     unsigned mode;
     uint32_t uid, gid;
@@ -40,12 +40,12 @@ struct ld_file_info {
     uint32_t mtime_nsec;
     char *target; /* of a symlink, else NULL */
 };
-void ld_file_info_done(struct ld_file_info *info);
-#define autofileinfo LD_AUTO(ld_file_info_done)
+void ld_remote_file_done(struct ld_remote_file *info);
+#define autoremotefile LD_AUTO(ld_remote_file_done)
 
 /* HEAD …/files: a missing file is LD_E_NOT_FOUND, naming it. */
 int ld_file_stat(struct ld_cli *cli, const char *container, const char *path,
-                 struct ld_file_info *ret, struct ld_err *err) ld_must_check;
+                 struct ld_remote_file *ret, struct ld_err *err) ld_must_check;
 
 struct ld_buf;
 /* Appends the URL of a file's resource. */

@@ -20,20 +20,20 @@ bool ld_dry_run_query(const struct ld_cli *cli, struct ld_buf *url)
 
 void ld_dry_run_print(const cJSON *reply)
 {
-    const cJSON *list = ld_json_get(reply, "would_remove");
+    const cJSON *list = ld_field_get(reply, "would_remove");
     const cJSON *item;
 
     cJSON_ArrayForEach (item, list) {
-        autofree char *name = ld_text_safe(ld_json_str(item, "name"));
-        const char *id = ld_json_str(item, "id");
+        autofree char *name = ld_text_safe(ld_field_str(item, "name"));
+        const char *id = ld_field_str(item, "id");
 
-        (void)printf("would remove %s %s", ld_json_str(item, "kind"),
+        (void)printf("would remove %s %s", ld_field_str(item, "kind"),
                      *name ? name : ld_text_short_id(id).text);
-        if (strcmp(ld_json_str(item, "kind"), "reference") != 0)
-            (void)printf(" (%s)", ld_text_size(ld_json_u64(item, "bytes")).text);
+        if (strcmp(ld_field_str(item, "kind"), "reference") != 0)
+            (void)printf(" (%s)", ld_text_size(ld_field_u64(item, "bytes")).text);
         (void)putchar('\n');
     }
     (void)printf("%s, %s in all; nothing was done\n",
                  ld_text_count((uint64_t)cJSON_GetArraySize(list), "object", "objects").text,
-                 ld_text_size(ld_json_u64(reply, "bytes")).text);
+                 ld_text_size(ld_field_u64(reply, "bytes")).text);
 }

@@ -26,12 +26,12 @@ int ld_list_show(struct ld_cli *cli, const char *target, const struct ld_list *l
 
 static void print_id(const cJSON *item, const char *name)
 {
-    const cJSON *id = ld_json_get(item, name);
+    const cJSON *id = ld_field_get(item, name);
 
     if (cJSON_IsNumber(id))
-        (void)printf("%llu\n", (unsigned long long)ld_json_u64(item, name));
+        (void)printf("%llu\n", (unsigned long long)ld_field_u64(item, name));
     else
-        ld_out_line(ld_json_str(item, name));
+        ld_out_line(ld_field_str(item, name));
 }
 
 int ld_list_show_as(struct ld_cli *cli, const char *target, const char *accept,
@@ -53,9 +53,9 @@ int ld_list_show_as(struct ld_cli *cli, const char *target, const char *accept,
         return 0;
     }
     table = ld_table_new(list->columns, list->n_columns);
-    cJSON_ArrayForEach (item, ld_json_get(doc, "items")) {
+    cJSON_ArrayForEach (item, ld_field_get(doc, "items")) {
         if (ld_args_flag(cli->args, "quiet"))
-            print_id(item, ld_json_has(item, list->id) ? list->id : "id");
+            print_id(item, ld_field_has(item, list->id) ? list->id : "id");
         else
             list->add(table, item, &ctx);
     }
@@ -67,19 +67,19 @@ int ld_list_show_as(struct ld_cli *cli, const char *target, const char *accept,
 void ld_cell_id(struct ld_table *t, const cJSON *item, const char *name,
                 const struct ld_row_ctx *ctx)
 {
-    const char *id = ld_json_str(item, name);
+    const char *id = ld_field_str(item, name);
 
     ld_table_add(t, ctx->whole ? id : ld_text_short_id(id).text);
 }
 
 void ld_cell_str(struct ld_table *t, const cJSON *item, const char *name)
 {
-    ld_table_add(t, ld_json_str(item, name));
+    ld_table_add(t, ld_field_str(item, name));
 }
 
 void ld_cell_size(struct ld_table *t, const cJSON *item, const char *name)
 {
-    ld_table_add(t, ld_json_has(item, name) ? ld_text_size(ld_json_u64(item, name)).text : "");
+    ld_table_add(t, ld_field_has(item, name) ? ld_text_size(ld_field_u64(item, name)).text : "");
 }
 
 void ld_cell_count(struct ld_table *t, const cJSON *item, const char *name)
@@ -87,14 +87,14 @@ void ld_cell_count(struct ld_table *t, const cJSON *item, const char *name)
     char text[24];
 
     (void)snprintf(text, sizeof(text), "%llu",
-                   (unsigned long long)ld_json_u64(item, name)); /* 20 digits at most */
+                   (unsigned long long)ld_field_u64(item, name)); /* 20 digits at most */
     ld_table_add(t, text);
 }
 
 void ld_cell_age(struct ld_table *t, const cJSON *item, const char *name,
                  const struct ld_row_ctx *ctx)
 {
-    int64_t then = ld_json_time(item, name);
+    int64_t then = ld_field_time(item, name);
 
     ld_table_add(t, then ? ld_text_age(then, ctx->now).text : "");
 }
@@ -109,7 +109,7 @@ void ld_cell_state(struct ld_table *t, const cJSON *item)
         {"damaged", LD_STYLE_BAD},  {"failed", LD_STYLE_BAD},     {"interrupted", LD_STYLE_BAD},
         {"ok", LD_STYLE_PLAIN},     {"canceled", LD_STYLE_FAINT},
     };
-    const char *state = ld_json_str(item, "state");
+    const char *state = ld_field_str(item, "state");
 
     for (size_t i = 0; i < LD_ARRAY_LEN(styles); i++) {
         if (strcmp(styles[i].state, state) == 0) {

@@ -66,7 +66,7 @@ int ld_file_url(const char *container, const char *path, struct ld_buf *url, str
     return 0;
 }
 
-void ld_file_info_done(struct ld_file_info *info)
+void ld_remote_file_done(struct ld_remote_file *info)
 {
     ld_free_p(&info->target);
 }
@@ -76,13 +76,13 @@ static char *target_of(const cJSON *doc)
 {
     autobuf struct ld_buf bytes = LD_BUF_INIT(1 << 16);
 
-    if (ld_json_has(doc, "target_b64") &&
-        ld_text_decode_base64(ld_json_str(doc, "target_b64"), &bytes) == 0)
+    if (ld_field_has(doc, "target_b64") &&
+        ld_text_decode_base64(ld_field_str(doc, "target_b64"), &bytes) == 0)
         return ld_buf_take(&bytes);
-    return ld_json_has(doc, "target") ? ld_strdup(ld_json_str(doc, "target")) : NULL;
+    return ld_field_has(doc, "target") ? ld_strdup(ld_field_str(doc, "target")) : NULL;
 }
 
-static int parse_stat(const char *header, struct ld_file_info *ret)
+static int parse_stat(const char *header, struct ld_remote_file *ret)
 {
     autobuf struct ld_buf text = LD_BUF_INIT(256 << 10);
     autojson cJSON *doc = NULL;
@@ -92,19 +92,19 @@ static int parse_stat(const char *header, struct ld_file_info *ret)
     if (ld_text_decode_base64(header, &text) < 0)
         return -EINVAL;
     doc = cJSON_ParseWithLength(ld_buf_str(&text), text.len);
-    if (ld_parse_octal(ld_json_str(doc, "mode"), 07777, &mode) < 0)
+    if (ld_parse_octal(ld_field_str(doc, "mode"), 07777, &mode) < 0)
         return -EINVAL;
-    *ret = (struct ld_file_info){
+    *ret = (struct ld_remote_file){
         .mode = (unsigned)mode,
-        .uid = (uint32_t)ld_json_u64(doc, "uid"),
-        .gid = (uint32_t)ld_json_u64(doc, "gid"),
-        .size = ld_json_u64(doc, "size"),
-        .mtime_sec = ld_json_time(doc, "mtime"),
+        .uid = (uint32_t)ld_field_u64(doc, "uid"),
+        .gid = (uint32_t)ld_field_u64(doc, "gid"),
+        .size = ld_field_u64(doc, "size"),
+        .mtime_sec = ld_field_time(doc, "mtime"),
         .target = target_of(doc),
     };
     (void)snprintf(ret->type, sizeof(ret->type), "%s",
-                   ld_json_str(doc, "type")); /* ours are short */
-    fraction = strchr(ld_json_str(doc, "mtime"), '.');
+                   ld_field_str(doc, "type")); /* ours are short */
+    fraction = strchr(ld_field_str(doc, "mtime"), '.');
     for (uint32_t unit = 100000000; fraction && unit > 0; unit /= 10) {
         if (fraction[1] < '0' || fraction[1] > '9')
             break;
@@ -130,7 +130,7 @@ static void ask_why(struct ld_cli *cli, const char *container, const char *path,
 }
 
 int ld_file_stat(struct ld_cli *cli, const char *container, const char *path,
-                 struct ld_file_info *ret, struct ld_err *err)
+                 struct ld_remote_file *ret, struct ld_err *err)
 {
     autobuf struct ld_buf url = LD_URL_INIT;
     autoreply struct ld_http_reply reply = LD_HTTP_REPLY_INIT;

@@ -99,8 +99,8 @@ Test(client_api, keeps_as_many_details_as_it_has_room_for)
     ld_buf_adds(&body, "]}}}");
     cr_expect_eq(ld_http_error(409, ld_buf_str(&body), body.len, &err), -1);
     details = cJSON_Parse(err.details);
-    cr_expect_eq(cJSON_GetArraySize(ld_json_get(details, "users")), 4);
-    cr_expect(ld_json_bool(details, "more"));
+    cr_expect_eq(cJSON_GetArraySize(ld_field_get(details, "users")), 4);
+    cr_expect(ld_field_bool(details, "more"));
 }
 
 static int collect(void *arg, const char *line, size_t len, struct ld_err *err)
@@ -148,11 +148,11 @@ Test(client_api, members_that_are_missing_are_harmless)
     autojson cJSON *doc =
         cJSON_Parse("{\"s\":\"x\",\"n\":7,\"z\":null,\"neg\":-1,\"t\":\"2026-11-25T10:15:30Z\"}");
 
-    cr_expect_str_eq(ld_json_str(doc, "s"), "x");
-    cr_expect_str_eq(ld_json_str(doc, "n"), "");
-    cr_expect_str_eq(ld_json_str(NULL, "s"), "");
-    cr_expect_eq(ld_json_u64(doc, "n"), 7);
-    cr_expect_eq(ld_json_u64(doc, "neg"), 0);
-    cr_expect_not(ld_json_has(doc, "z"));
-    cr_expect_eq(ld_json_time(doc, "t"), 1795601730);
+    cr_expect_str_eq(ld_field_str(doc, "s"), "x");
+    cr_expect_str_eq(ld_field_str(doc, "n"), "");
+    cr_expect_str_eq(ld_field_str(NULL, "s"), "");
+    cr_expect_eq(ld_field_u64(doc, "n"), 7);
+    cr_expect_eq(ld_field_u64(doc, "neg"), 0);
+    cr_expect_not(ld_field_has(doc, "z"));
+    cr_expect_eq(ld_field_time(doc, "t"), 1795601730);
 }
