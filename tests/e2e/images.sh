@@ -65,7 +65,10 @@ trap stop_daemon EXIT
 
 # same WHAT DIR DIR: two trees with all attributes, the root included.
 same() {
-    treedump "$2" >a.dump && treedump "$3" >b.dump || { fail "$1: treedump"; return; }
+    if ! treedump "$2" >a.dump || ! treedump "$3" >b.dump; then
+        fail "$1: treedump"
+        return
+    fi
     if cmp -s a.dump b.dump; then ok; else
         fail "$1: the trees differ"
         diff a.dump b.dump | head -20
@@ -193,7 +196,7 @@ for c in root rootv two many manyv other; do
     check "unmount $c" layerctl umount "$c"
     check "remove $c" layerctl rm "$c"
 done
-for _ in {1..600}; do [[ -z $(ls data/w data/trash | grep -v :) ]] && break; sleep 0.1; done
+for _ in {1..600}; do [[ -z $(find data/w data/trash -mindepth 1 -maxdepth 1) ]] && break; sleep 0.1; done
 if [[ -z $(ls data/w) ]]; then ok; else fail "writable layers stay: $(ls data/w)"; fi
 stop_daemon
 printf '%d passed, %d failed\n' "$passed" "$failed"
