@@ -21,7 +21,7 @@ static int probe_drivers(struct ld_core *core, struct ld_err *err)
 {
     const char *want = core->config->driver;
 
-    for (size_t i = 0; ld_drivers[i] && i < LD_MAX_DRIVERS; i++) {
+    for (size_t i = 0; i < LD_MAX_DRIVERS && ld_drivers[i]; i++) {
         struct ld_driver_status *s = &core->driver[core->n_drivers++];
 
         s->driver = ld_drivers[i];

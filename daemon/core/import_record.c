@@ -122,9 +122,11 @@ static int publish_all(struct ld_import *imp, struct ld_err *err)
 void ld_import_discard(struct ld_import *imp, struct ld_import_task *task)
 {
     ld_pending_free_p(&task->pending);
-    for (size_t i = LD_ARRAY_LEN(suffixes); task->staged_sid && i-- > 0;)
-        ld_trash_discard(imp->core, imp->core->root.staging_fd,
-                         part_name(task->staged_sid, suffixes[i]).name);
+    if (task->staged_sid) {
+        for (size_t i = LD_ARRAY_LEN(suffixes); i-- > 0;)
+            ld_trash_discard(imp->core, imp->core->root.staging_fd,
+                             part_name(task->staged_sid, suffixes[i]).name);
+    }
     task->staged_sid = 0;
     task->state = LD_TASK_NONE;
 }

@@ -546,9 +546,10 @@ int ld_ops_call(struct ld_ops *ops, struct ld_op *op, const bool *cancel, struct
     pthread_cond_init(&call.changed, &attr);
     pthread_condattr_destroy(&attr);
     op->done = call_done;
-    op->call = &call;
+    op->call = &call; /* cppcheck-suppress autoVariables; until call_wait returns */
     ld_loop_post(ops->loop, call_submit, &call);
     call_wait(&call, cancel);
+    op->call = NULL;
     pthread_cond_destroy(&call.changed);
     pthread_mutex_destroy(&call.lock);
 

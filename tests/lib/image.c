@@ -150,7 +150,7 @@ struct digest_text {
 static struct digest_text digest_of(const void *data, size_t len)
 {
     struct ld_digest digest = ld_digest_of(data, len);
-    struct digest_text t;
+    struct digest_text t = {.text = ""};
 
     ld_digest_format(&digest, t.text);
     return t;

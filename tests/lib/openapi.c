@@ -152,7 +152,7 @@ static const cJSON *find_op(const cJSON *item, const char *method)
 {
     char lower[16] = "";
 
-    for (size_t i = 0; method[i] && i < sizeof(lower) - 1; i++)
+    for (size_t i = 0; i < sizeof(lower) - 1 && method[i]; i++)
         lower[i] = (char)tolower((unsigned char)method[i]);
     if (strcmp(lower, "head") == 0 && !member(item, lower))
         return member(item, "get");

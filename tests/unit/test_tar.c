@@ -39,7 +39,7 @@ static int by_text(const void *a, const void *b)
 /* Readers give xattrs in orders of their own. */
 static void add_sorted(struct ld_buf *out, struct ld_buf *items, size_t n)
 {
-    char *list[LD_TAR_MAX_XATTRS];
+    char *list[LD_TAR_MAX_XATTRS] = {NULL};
 
     for (size_t i = 0; i < n; i++) {
         list[i] = ld_buf_take(&items[i]);
