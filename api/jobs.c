@@ -195,7 +195,7 @@ static int run_look(struct ld_op *op, struct ld_err *err)
 {
     struct look *look = op->arg;
     struct ld_job_record job LD_AUTO(ld_job_record_done) = {.id = NULL};
-    struct ld_job_view view;
+    struct ld_job_view view = {.cancel_requested = false};
 
     if (ld_store_job_find(ld_core_store(look->core), look->id[0] ? look->id : look->text, &job,
                           err) < 0 ||

@@ -115,7 +115,8 @@ static size_t leave_escaped(void *cls, struct MHD_Connection *mhd, char *text)
     return strlen(text);
 }
 
-static void log_from_library(void *cls, const char *fmt, va_list ap)
+__attribute__((format(printf, 2, 0))) static void log_from_library(void *cls, const char *fmt,
+                                                                   va_list ap)
 {
     char text[512];
 

@@ -25,8 +25,6 @@ struct command {
     size_t n;
 };
 
-extern char **environ;
-
 static void add(struct command *cmd, const char *arg)
 {
     assert(cmd->n < ARGS_MAX);

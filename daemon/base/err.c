@@ -37,7 +37,8 @@ static void mark_cut(char *text, size_t size, int wanted)
     memcpy(text + at, mark, sizeof(mark));
 }
 
-static void format(char *text, size_t size, const char *fmt, va_list ap)
+__attribute__((format(printf, 3, 0))) static void format(char *text, size_t size, const char *fmt,
+                                                         va_list ap)
 {
     mark_cut(text, size, vsnprintf(text, size, fmt, ap));
 }
