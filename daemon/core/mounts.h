@@ -63,6 +63,10 @@ void ld_mounts_free(struct ld_mounts *mounts);
  * w/SID). */
 int ld_mounts_sweep(struct ld_mounts *mounts, struct ld_err *err);
 
+/* Start: a container whose unmount was cut off may be mounted without what was taken first. Mounts
+ * that again, so that nobody writes below it. Others are left alone. */
+int ld_mounts_complete(struct ld_mounts *mounts, const struct ld_rootfs *spec, struct ld_err *err);
+
 /* Mounts at mnt/ID; success also when it is mounted there already (*ret_was true).
  * busy: held in another namespace; conflict: a target is missing in a read-only container, or is
  * not what the source is; not_found: a bind's source. After a failure nothing is mounted. */

@@ -293,27 +293,82 @@ static int remember(int top, const struct ld_mount_part *part, struct ld_part_id
     return 0;
 }
 
+static bool is_mounted_at(int top, const struct ld_mount_part *part)
+{
+    autofree char *path = relative_target(part->target);
+    autoclose int fd = ld_open_under(top, path, LD_IN_ROOT, O_PATH, 0);
+    bool is_root = false;
+    uint64_t id;
+
+    return fd >= 0 && ld_mount_id(fd, "", &id, &is_root) == 0 && is_root;
+}
+
+bool ld_parts_are_mounted(const struct ld_rootfs *spec, int top)
+{
+    for (size_t i = 0; i < spec->n_parts; i++) {
+        if (!is_mounted_at(top, &spec->parts[i]))
+            return false;
+    }
+    return true;
+}
+
+static int mount_part(const struct ld_root *root, const struct ld_rootfs *spec,
+                      const char *instance, const struct ld_mount_part *part, int top,
+                      struct ld_err *err)
+{
+    return part->type == LD_PART_TMPFS ? mount_tmpfs(spec, instance, part, top, err)
+                                       : mount_tree(root, spec, part, top, err);
+}
+
+/* The parts in the order of their targets' depth; *ret is owned by the caller. */
+static int by_depth(const struct ld_rootfs *spec, const struct ld_mount_part ***ret,
+                    struct ld_err *err)
+{
+    const struct ld_mount_part **parts = ld_alloc0((spec->n_parts + 1) * sizeof(*parts));
+    size_t n = 0;
+
+    for (size_t depth = 0; n < spec->n_parts && depth <= MAX_COMPONENTS; depth++) {
+        for (size_t i = 0; i < spec->n_parts; i++) {
+            if (depth_of(&spec->parts[i]) == depth)
+                parts[n++] = &spec->parts[i];
+        }
+    }
+    if (n < spec->n_parts) {
+        free(parts);
+        return ld_err_set(err, LD_E_INVALID, "a mount target is over %d components deep",
+                          MAX_COMPONENTS);
+    }
+    *ret = parts;
+    return 0;
+}
+
 int ld_parts_mount(const struct ld_root *root, const struct ld_rootfs *spec, const char *instance,
                    int top, struct ld_part_ids *ids, struct ld_err *err)
 {
-    size_t left = spec->n_parts;
+    autofree const struct ld_mount_part **parts = NULL;
 
-    for (size_t depth = 0; left > 0 && depth <= MAX_COMPONENTS; depth++) {
-        for (size_t i = 0; i < spec->n_parts; i++) {
-            const struct ld_mount_part *part = &spec->parts[i];
-
-            if (depth_of(part) != depth)
-                continue;
-            left--;
-            if ((part->type == LD_PART_TMPFS ? mount_tmpfs(spec, instance, part, top, err)
-                                             : mount_tree(root, spec, part, top, err)) < 0 ||
-                remember(top, part, ids, err) < 0)
-                return -1;
-        }
+    if (by_depth(spec, &parts, err) < 0)
+        return -1;
+    for (size_t i = 0; i < spec->n_parts; i++) {
+        if (mount_part(root, spec, instance, parts[i], top, err) < 0 ||
+            remember(top, parts[i], ids, err) < 0)
+            return -1;
     }
-    if (left)
-        return ld_err_set(err, LD_E_INVALID, "a mount target is over %d components deep",
-                          MAX_COMPONENTS);
+    return 0;
+}
+
+int ld_parts_mount_missing(const struct ld_root *root, const struct ld_rootfs *spec,
+                           const char *instance, int top, struct ld_err *err)
+{
+    autofree const struct ld_mount_part **parts = NULL;
+
+    if (by_depth(spec, &parts, err) < 0)
+        return -1;
+    for (size_t i = 0; i < spec->n_parts; i++) {
+        if (!is_mounted_at(top, parts[i]) &&
+            mount_part(root, spec, instance, parts[i], top, err) < 0)
+            return -1;
+    }
     return 0;
 }
 

@@ -1,7 +1,8 @@
 /* What is mounted inside a container's root: volumes, binds of the host, tmpfs.
  *
  * Works on a root at the private stage, where nobody else can be, so that resolving a target and
- * mounting on it is no race. Blocking; any worker.
+ * mounting on it is no race (where somebody may be, what is mounted on is a descriptor in the root
+ * all the same). Blocking; any worker.
  */
 #pragma once
 
@@ -24,6 +25,13 @@ void ld_part_ids_done(struct ld_part_ids *ids);
  * container (conflict). A failure leaves some of them mounted: the caller drops the whole stage. */
 int ld_parts_mount(const struct ld_root *root, const struct ld_rootfs *spec, const char *instance,
                    int top, struct ld_part_ids *ids, struct ld_err *err);
+
+/* A mounted container that may lack some of them, whoever is in it: mounts those at whose targets
+ * nothing is mounted. */
+int ld_parts_mount_missing(const struct ld_root *root, const struct ld_rootfs *spec,
+                           const char *instance, int top, struct ld_err *err);
+/* Is something mounted at every part's target? */
+bool ld_parts_are_mounted(const struct ld_rootfs *spec, int top);
 
 /* Which of the parts a mount is that mountinfo has below the container, NULL: none. By device and
  * root for volumes and binds, by its source for a tmpfs. */

@@ -18,6 +18,7 @@
 #include "daemon/base/mem.h"
 #include "daemon/base/parse.h"
 #include "daemon/core/making.h"
+#include "daemon/core/rootfs.h"
 #include "daemon/core/state.h"
 #include "daemon/core/trash.h"
 
@@ -186,6 +187,22 @@ static int check_layers(struct ld_core *core, struct ld_err *err)
     return 0;
 }
 
+/* What fails here is the container's own: it is mounted as it is. */
+static void complete_mount(struct ld_core *core, const struct ld_container *c)
+{
+    struct ld_loaded_rootfs rootfs;
+    struct ld_err err = LD_ERR_INIT;
+
+    if (c->n_mounts == 0 || ld_mounts_state(core->mounts, c->id, c->upper_sid) != LD_MOUNTED)
+        return;
+    if (ld_rootfs_load(core, c, false, &rootfs, &err) == 0) {
+        (void)ld_mounts_complete(core->mounts, &rootfs.fs, &err);
+        ld_rootfs_done(&rootfs);
+    }
+    if (err.code)
+        ld_error("container '%s' lacks mounts: %s", c->name ? c->name : c->id, err.message);
+}
+
 static int check_containers(struct ld_core *core, struct ld_err *err)
 {
     struct ld_container_query query = {.after = 0};
@@ -198,8 +215,12 @@ static int check_containers(struct ld_core *core, struct ld_err *err)
         for (size_t i = 0; i < page.n; i++) {
             const struct ld_container *c = &page.item[i];
 
-            if (c->damage || is_there(core->root.w_fd, ld_sid_name(c->upper_sid).text))
+            if (c->damage)
                 continue;
+            if (is_there(core->root.w_fd, ld_sid_name(c->upper_sid).text)) {
+                complete_mount(core, c);
+                continue;
+            }
             ld_error("container '%s': its writable layer is missing", c->name ? c->name : c->id);
             if (ld_store_container_set_damage(core->store, &LD_WRITE_SELF, c->id,
                                               "its writable layer is missing", err) < 0)

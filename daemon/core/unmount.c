@@ -453,3 +453,45 @@ int ld_mounts_detach(struct ld_mounts *m, const struct ld_rootfs *spec,
     }
     return rc;
 }
+
+/* ---- an unmount that was cut off ---- */
+
+static size_t count_parts(const struct children *children)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < children->n; i++)
+        n += children->item[i].is_ours;
+    return n;
+}
+
+/* A target can also be missing because somebody inside has renamed a directory on the way to what
+ * is mounted: then mountinfo still counts it. */
+static int complete(struct ld_mounts *m, struct ld_mount_entry *e, const struct ld_rootfs *spec,
+                    struct ld_err *err)
+{
+    struct children children LD_AUTO(children_done) = {.n = 0};
+    autoclose int top = ld_mounts_open_place(m, spec->id);
+    int r;
+
+    if (top < 0)
+        return ld_err_sys(err, top, "open the mount of container '%s'", spec->id);
+    if (ld_parts_are_mounted(spec, top))
+        return 0;
+    r = list_children(m, e, spec, &children);
+    if (r < 0)
+        return ld_err_sys(err, r, "list the mounts in container '%s'", spec->id);
+    if (count_parts(&children) >= spec->n_parts)
+        return 0;
+    ld_info("container '%s': its unmount was cut off; what it lacks is mounted again", spec->id);
+    return ld_parts_mount_missing(m->root, spec, m->env->instance, top, err);
+}
+
+int ld_mounts_complete(struct ld_mounts *m, const struct ld_rootfs *spec, struct ld_err *err)
+{
+    struct ld_mount_entry *e = ld_mounts_enter(m, spec->writable.sid);
+    int rc = ld_entry_is_attached(m, e) ? complete(m, e, spec, err) : 0;
+
+    ld_mounts_leave(m, e);
+    return rc;
+}

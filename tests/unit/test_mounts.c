@@ -317,6 +317,42 @@ LD_TEST(mounts, finds_its_mounts_again_after_a_restart)
     }
 }
 
+static void restart(struct world *w)
+{
+    struct ld_err err = LD_ERR_INIT;
+
+    ld_mounts_free(w->mounts);
+    w->mounts = ld_mounts_new(&w->root, &w->env, w->jobs.lanes);
+    ld_test_ok(ld_mounts_sweep(w->mounts, &err), &err);
+    ld_test_ok(ld_mounts_complete(w->mounts, &w->fs, &err), &err);
+}
+
+/* Children go first, so this is what a kill in the middle of an unmount leaves. */
+LD_TEST(mounts, an_unmount_that_was_cut_off_is_taken_back_at_the_start)
+{
+    for (size_t i = 0; i < LD_ARRAY_LEN(drivers); i++) {
+        struct world w = {.mounts = NULL};
+        struct ld_err err = LD_ERR_INIT;
+
+        start(&w, drivers[i], 3);
+        attach(&w);
+        ld_test_sh("umount run/mnt/%s/data/sub", id);
+        restart(&w);
+        cr_expect(is_whole());
+        ld_test_sh("umount run/mnt/%s/tmp run/mnt/%s/data/sub run/mnt/%s/data", id, id, id);
+        restart(&w);
+        cr_expect(is_whole());
+        /* A target that leads nowhere now, while all is mounted. */
+        ld_test_sh("rm run/mnt/%s/link", id);
+        restart(&w);
+        cr_expect(is_whole());
+        ld_test_sh("test $(grep -c ' /mnt/run/mnt/%s' /proc/self/mountinfo) = 4", id);
+        ld_test_ok(detach(&w, (struct ld_unmount_flags){.force = false}, &err), &err);
+        finish(&w);
+        ld_test_sh("rm -rf data run");
+    }
+}
+
 LD_TEST(mounts, an_unmount_behind_our_back_is_noticed)
 {
     struct world w = {.mounts = NULL};
