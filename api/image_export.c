@@ -10,13 +10,14 @@
 #include "api/routes.h"
 #include "api/stream_sink.h"
 #include "daemon/base/mem.h"
+#include "daemon/core/config.h"
 #include "daemon/core/image_export.h"
 
 struct export_call {
     struct ld_call call;
     char **images;
     size_t n, cap;
-    enum ld_export_format format;
+    struct ld_image_export_options options;
     struct ld_image_export *export;
 };
 
@@ -35,7 +36,7 @@ static int run_open(struct ld_call *call, struct ld_err *err)
 {
     struct export_call *c = (struct export_call *)call;
 
-    return ld_image_export_open(call->core, (const char *const *)c->images, c->n, c->format,
+    return ld_image_export_open(call->core, (const char *const *)c->images, c->n, &c->options,
                                 &c->export, err);
 }
 
@@ -82,13 +83,18 @@ static void add_image(struct export_call *c, const char *text)
 static void submit(struct export_call *c)
 {
     const char *format = ld_request_query(c->call.req, "format");
+    const char *blobs = ld_request_query(c->call.req, "blobs");
+    bool keep = true;
     struct ld_err err = LD_ERR_INIT;
 
     if (c->n == 0)
         (void)ld_err_set(&err, LD_E_INVALID, "'ref' is missing: no image is named");
-    else if (format && ld_export_format_parse(format, &c->format) < 0)
+    else if (format && ld_export_format_parse(format, &c->options.format) < 0)
         (void)ld_err_set(&err, LD_E_INVALID,
                          "'%.50s' is not a format of exports: oci, docker or rootfs", format);
+    else if (blobs && ld_blobs_parse(blobs, &keep) < 0)
+        (void)ld_err_set(&err, LD_E_INVALID, "blobs '%.50s' is neither keep nor drop", blobs);
+    c->options.is_plain = !keep;
     if (err.code)
         ld_call_refuse(&c->call, &err);
     else
@@ -116,8 +122,8 @@ static void export_several(struct ld_request *req)
 void ld_routes_image_export(struct ld_router *router)
 {
     static const struct ld_route routes[] = {
-        {"GET", "/v1/images/{image...}/export", export_one, 0, "format"},
-        {"GET", "/v1/images/export", export_several, 0, "ref* format"},
+        {"GET", "/v1/images/{image...}/export", export_one, 0, "format blobs"},
+        {"GET", "/v1/images/export", export_several, 0, "ref* format blobs"},
     };
 
     ld_router_add(router, routes, LD_ARRAY_LEN(routes));

@@ -19,8 +19,8 @@
 struct import {
     struct ld_work work;
     struct ld_spool spool;
-    char *format, *ref; /* or NULL */
-    uint64_t length;    /* of the body; 0: not known */
+    char *format, *ref, *blobs; /* or NULL */
+    uint64_t length;            /* of the body; 0: not known */
 };
 
 static void tell(void *arg, const char *phase, const char *id, uint64_t current, uint64_t total)
@@ -156,6 +156,7 @@ static int run(struct ld_work *work, struct ld_err *err)
     struct ld_import_result result LD_AUTO(ld_import_result_done) = {.n_images = 0};
     struct ld_import_options options = {.format = imp->format,
                                         .ref = imp->ref,
+                                        .blobs = imp->blobs,
                                         .progress = tell,
                                         .progress_arg = imp,
                                         .cancel = work->cancel,
@@ -173,6 +174,7 @@ static void free_import(struct ld_work *work)
     ld_spool_close(&imp->spool);
     free(imp->format);
     free(imp->ref);
+    free(imp->blobs);
 }
 
 static const struct ld_work_kind kind = {.name = "image.import",
@@ -187,7 +189,8 @@ static const struct ld_work_kind kind = {.name = "image.import",
 static void import(struct ld_request *req)
 {
     struct ld_import_options options = {.format = ld_request_query(req, "format"),
-                                        .ref = ld_request_query(req, "ref")};
+                                        .ref = ld_request_query(req, "ref"),
+                                        .blobs = ld_request_query(req, "blobs")};
     uint64_t length = ld_request_length(req);
     struct ld_err err = LD_ERR_INIT;
     struct import *imp;
@@ -198,6 +201,7 @@ static void import(struct ld_request *req)
     imp->spool = LD_SPOOL_INIT;
     imp->format = options.format ? ld_strdup(options.format) : NULL;
     imp->ref = options.ref ? ld_strdup(options.ref) : NULL;
+    imp->blobs = options.blobs ? ld_strdup(options.blobs) : NULL;
     imp->length = length == UINT64_MAX ? 0 : length;
     if (ld_work_upload(&imp->work, req))
         ld_work_start(&imp->work, req);
@@ -206,7 +210,7 @@ static void import(struct ld_request *req)
 void ld_routes_import(struct ld_router *router)
 {
     static const struct ld_route routes[] = {
-        {"POST", "/v1/images/import", import, LD_ROUTE_UPLOAD, "ref format"},
+        {"POST", "/v1/images/import", import, LD_ROUTE_UPLOAD, "ref format blobs"},
     };
 
     ld_router_add(router, routes, LD_ARRAY_LEN(routes));

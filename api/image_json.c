@@ -166,11 +166,35 @@ static int is_shared(struct ld_core *core, ld_sid sid, bool *ret, struct ld_err 
     return 0;
 }
 
+/* What is kept of a layer as it came. */
+static int add_blob(struct ld_core *core, ld_sid sid, cJSON *layer, uint64_t *ret_size,
+                    struct ld_err *err)
+{
+    struct ld_kept_blob blob LD_AUTO(ld_kept_blob_done) = {.digest = NULL};
+    struct ld_err why = LD_ERR_INIT;
+    cJSON *json;
+
+    if (ld_store_blob_get(ld_core_store(core), sid, &blob, &why) < 0) {
+        if (why.code != LD_E_NOT_FOUND) {
+            *err = why;
+            return -1;
+        }
+        cJSON_AddNullToObject(layer, "blob");
+        return 0;
+    }
+    json = cJSON_AddObjectToObject(layer, "blob");
+    cJSON_AddItemToObject(json, "digest", ld_json_text(blob.digest));
+    cJSON_AddItemToObject(json, "media_type", ld_json_text(blob.media_type));
+    cJSON_AddItemToObject(json, "size", ld_json_u64(blob.size));
+    *ret_size = blob.size;
+    return 0;
+}
+
 struct cJSON *ld_image_json(struct ld_core *core, const struct ld_image *image, struct ld_err *err)
 {
     struct details *d LD_AUTO(details_free) = NULL;
     cJSON *json, *layers;
-    uint64_t unique = 0;
+    uint64_t unique = 0, blobs = 0;
 
     if (load(core, image, &d, err) < 0)
         return NULL;
@@ -180,19 +204,23 @@ struct cJSON *ld_image_json(struct ld_core *core, const struct ld_image *image, 
         const struct ld_layer *l = &d->layer[i];
         cJSON *item = cJSON_CreateObject();
         bool shared = false;
+        uint64_t kept = 0;
 
         cJSON_AddItemToArray(layers, item);
-        if (is_shared(core, l->sid, &shared, err) < 0) {
+        if (is_shared(core, l->sid, &shared, err) < 0 ||
+            add_blob(core, l->sid, item, &kept, err) < 0) {
             cJSON_Delete(json);
             return NULL;
         }
         unique += shared ? 0 : l->bytes;
+        blobs += kept;
         cJSON_AddItemToObject(item, "chain_id", ld_json_text(l->chain_id));
         cJSON_AddItemToObject(item, "diff_id", ld_json_text(l->diff_id));
         cJSON_AddItemToObject(item, "size", ld_json_u64(l->bytes));
         cJSON_AddBoolToObject(item, "shared", shared);
     }
     cJSON_AddItemToObject(json, "unique", ld_json_u64(unique));
+    cJSON_AddItemToObject(json, "blobs", ld_json_u64(blobs));
     cJSON_AddItemToObject(
         json, "author",
         ld_json_text(d->config.author && *d->config.author ? d->config.author : NULL));

@@ -269,6 +269,7 @@ static int run_df(struct ld_call *call, struct ld_err *err)
     cJSON_AddItemToObject(json, "trash", ld_json_usage(&use.trash));
     cJSON_AddItemToObject(json, "quarantine", ld_json_usage(&use.quarantine));
     cJSON_AddItemToObject(json, "staging", ld_json_usage(&use.staging));
+    cJSON_AddItemToObject(json, "blobs", ld_json_usage(&use.blobs));
     cJSON_AddItemToObject(json, "other", ld_json_usage(&use.other));
     cJSON_AddItemToObject(json, "total", ld_json_usage(&use.total));
     return 0;

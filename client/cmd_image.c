@@ -276,6 +276,7 @@ static int run_import(struct ld_cli *cli, struct ld_err *err)
     const char *input = ld_args_value(cli->args, "input");
     const char *ref = ld_args_value(cli->args, "ref");
     const char *type = ld_args_value(cli->args, "type");
+    const char *blobs = ld_args_value(cli->args, "blobs");
     autobuf struct ld_buf url = LD_URL_INIT;
     autojson cJSON *result = NULL;
     autofree char *once = NULL;
@@ -299,6 +300,8 @@ static int run_import(struct ld_cli *cli, struct ld_err *err)
         ld_url_query(&url, "ref", ref);
     if (type)
         ld_url_query(&url, "format", type);
+    if (blobs)
+        ld_url_query(&url, "blobs", blobs);
     call.target = ld_buf_str(&url);
     r = open_archive(cli, operand ? operand : input ? input : "-", &upload, &call, err);
     if (r == 0)
@@ -325,6 +328,8 @@ static const struct ld_opt import_opts[] = {
      NULL},
     {"async", 0, NULL, false, "the same as --detach", NULL},
     LD_OPT_ONCE,
+    {"blobs", 0, "keep|drop", false, "keep compressed layers as they came, too, or do not",
+     "keep|drop"},
     {"quiet", 'q', NULL, false, "no progress; print image ids only", NULL},
     LD_OPT_FORMAT,
 };
@@ -334,6 +339,7 @@ static const struct ld_opt import_opts[] = {
 static int run_export(struct ld_cli *cli, struct ld_err *err)
 {
     const char *type = ld_args_value(cli->args, "type");
+    const char *blobs = ld_args_value(cli->args, "blobs");
     autobuf struct ld_buf url = LD_URL_INIT;
 
     ld_buf_adds(&url, "/v1/images/export");
@@ -341,6 +347,8 @@ static int run_export(struct ld_cli *cli, struct ld_err *err)
         ld_url_query(&url, "ref", ld_args_get(cli->args, i));
     if (type)
         ld_url_query(&url, "format", type);
+    if (blobs)
+        ld_url_query(&url, "blobs", blobs);
     return ld_download(cli, ld_buf_str(&url), "Accept: application/x-tar",
                        ld_args_value(cli->args, "output"), true, err);
 }
@@ -348,6 +356,7 @@ static int run_export(struct ld_cli *cli, struct ld_err *err)
 static const struct ld_opt export_opts[] = {
     {"output", 'o', "FILE", false, "write to FILE instead of standard output", "file"},
     {"type", 0, "oci|docker|rootfs", false, "what to write (default: oci)", "oci|docker|rootfs"},
+    {"blobs", 0, "keep|drop", false, "drop: not the blobs that were kept", "keep|drop"},
 };
 
 static const struct ld_cmd cmds[] = {
@@ -418,7 +427,9 @@ static const struct ld_cmd cmds[] = {
             "docker load, "
             "podman load, ctr image import, skopeo and layerctl load; with --type docker the "
             "latter alone, with --type rootfs the merged root of one image. Layers and configs "
-            "are those that came, byte for byte: the same image gives the same file. An image "
+            "are those that came, byte for byte: the same image gives the same file. Where the "
+            "image's blobs were kept (load --blobs keep) they and its manifest are what goes out. "
+            "An image "
             "named by a reference has that name in the archive, one named by its id has none. "
             "FILE appears whole or not at all.",
         .opts = LD_CMD_OPTS(export_opts),

@@ -202,6 +202,7 @@ static int run_df(struct ld_cli *cli, struct ld_err *err)
         {"trash", "trash"},
         {"quarantine", "quarantine"},
         {"staging", "staging"},
+        {"kept blobs", "blobs"},
         {"other", "other"},
         {"total", "total"},
     };

@@ -37,7 +37,7 @@ const char ld_usage_text[] =
     "      --version               print the version\n"
     "      --help                  print this text\n";
 
-enum kind { TEXT, SIZE, NUMBER, SECONDS, LEVEL, FORMAT };
+enum kind { TEXT, SIZE, NUMBER, SECONDS, LEVEL, FORMAT, BLOBS };
 
 static const struct key {
     const char *section, *name;
@@ -63,6 +63,7 @@ static const struct key {
     KEY("import", "ratio", NUMBER, import.ratio),
     KEY("import", "ratio_from", SIZE, import.ratio_from),
     KEY("import", "decoder_memory", SIZE, import.decoder_memory),
+    KEY("import", "keep_blobs", BLOBS, import.keep_blobs),
     KEY("trash", "keep_containers", SECONDS, trash_containers_ms),
     KEY("trash", "keep_volumes", SECONDS, trash_volumes_ms),
 #undef KEY
@@ -95,6 +96,14 @@ void ld_config_done(struct ld_config *c)
     }
 }
 
+int ld_blobs_parse(const char *text, bool *ret_keep)
+{
+    if (strcmp(text, "keep") != 0 && strcmp(text, "drop") != 0)
+        return -EINVAL;
+    *ret_keep = text[0] == 'k';
+    return 0;
+}
+
 /* 0, or -errno of the parser. */
 static int set_value(struct ld_config *c, const struct key *key, const char *text)
 {
@@ -115,6 +124,8 @@ static int set_value(struct ld_config *c, const struct key *key, const char *tex
         return ld_log_level_parse(text, field);
     case FORMAT:
         return ld_log_format_parse(text, field);
+    case BLOBS:
+        return ld_blobs_parse(text, field);
     }
     return -EINVAL;
 }

@@ -19,7 +19,11 @@ struct ld_import_limits {
     uint64_t ratio;          /* uncompressed to compressed bytes */
     uint64_t ratio_from;     /* uncompressed bytes from which the ratio counts */
     uint64_t decoder_memory; /* for windows over 8 MiB, one decoder at a time */
+    bool keep_blobs;         /* compressed layers as they came, beside the unpacked ones */
 };
+
+/* "keep" or "drop": 0; else -EINVAL. */
+int ld_blobs_parse(const char *text, bool *ret_keep);
 
 struct ld_config {
     char *data_root; /* "/var/lib/layerd" */

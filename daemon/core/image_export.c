@@ -1,7 +1,8 @@
 /* Exporting images: see image_export.h.
  *
- * Layers are known by their diff IDs here: images that share one, on whatever chain, write it once.
- * Everything is in memory before the first byte is written, but the layers themselves. */
+ * Layers are known by the digests of what is written here: images that share one, on whatever
+ * chain, write it once. Everything is in memory before the first byte is written, but the layers
+ * themselves. */
 #include "daemon/core/image_export.h"
 
 #include <errno.h>
@@ -12,6 +13,7 @@
 
 #include "daemon/base/mem.h"
 #include "daemon/core/image.h"
+#include "daemon/core/layer_blob.h"
 #include "daemon/core/layer_tar.h"
 #include "daemon/core/state.h"
 #include "daemon/core/tarout.h"
@@ -20,10 +22,11 @@
 
 enum { MAX_DOCUMENTS = 64 << 20 }; /* bytes of configs and manifests in one export */
 
-/* Where the bytes of a blob of the layout come from. */
+/* Where the bytes of a blob of the layout come from: the layer's recipe (then digest and diff ID
+ * are the same), or what was kept of it. */
 struct origin {
+    struct ld_digest digest, diff_id;
     ld_sid sid;
-    struct ld_digest diff_id;
     size_t index; /* of the blob */
     UT_hash_handle hh;
 };
@@ -32,21 +35,24 @@ struct item {
     struct ld_image image;
     struct ld_chain_sids chain; /* pinned */
     struct ld_oci_config config;
-    size_t *layers; /* indexes of blobs, lowest first */
-    char **names;   /* as they were asked for; borrowed by the layout */
+    struct ld_oci_manifest manifest; /* as it came */
+    bool as_came;                    /* it goes out with that manifest */
+    size_t *layers;                  /* indexes of blobs, lowest first */
+    char **names;                    /* as they were asked for; borrowed by the layout */
     size_t n_names, cap_names;
 };
 
 struct ld_image_export {
     struct ld_core *core;
     enum ld_export_format format;
+    bool as_came;
     struct item **items;
     size_t n_items, cap_items;
     size_t document_bytes;
     struct ld_layout_blob *blobs;
     struct origin **origins; /* of blobs, by index */
     size_t n_blobs, cap_blobs, cap_origins;
-    struct origin *by_diff_id;
+    struct origin *by_digest;
     struct ld_layout_image *images;
     struct ld_layout layout;
     uint64_t size;
@@ -75,6 +81,7 @@ static void item_free(struct ld_core *core, struct item *item)
     free(item->names);
     free(item->layers);
     ld_oci_config_done(&item->config);
+    ld_oci_manifest_done(&item->manifest);
     ld_image_done(&item->image);
     free(item);
 }
@@ -83,7 +90,7 @@ void ld_image_export_free(struct ld_image_export *e)
 {
     if (!e)
         return;
-    HASH_CLEAR(hh, e->by_diff_id);
+    HASH_CLEAR(hh, e->by_digest);
     for (size_t i = 0; i < e->n_blobs; i++)
         free(e->origins[i]);
     for (size_t i = 0; i < e->n_items; i++)
@@ -217,24 +224,27 @@ static int find_images(struct ld_image_export *e, const char *const *images, siz
 
 /* ---- their layers ---- */
 
+/* `kept` NULL: its tar. */
 static int add_blob(struct ld_image_export *e, ld_sid sid, const struct ld_digest *diff_id,
-                    size_t *ret, struct ld_err *err)
+                    const struct ld_oci_descriptor *kept, size_t *ret, struct ld_err *err)
 {
-    struct ld_layout_blob blob = {.digest = *diff_id};
+    struct ld_layout_blob blob = {.digest = kept ? kept->digest : *diff_id,
+                                  .size = kept ? kept->size : 0};
     struct origin *origin;
 
-    HASH_FIND(hh, e->by_diff_id, diff_id, sizeof(*diff_id), origin);
+    HASH_FIND(hh, e->by_digest, &blob.digest, sizeof(blob.digest), origin);
     if (origin) {
         *ret = origin->index;
         return 0;
     }
-    if (ld_layer_tar_size(e->core, sid, diff_id, &blob.size, err) < 0)
+    if (!kept && ld_layer_tar_size(e->core, sid, diff_id, &blob.size, err) < 0)
         return -1;
     ld_grow(&e->blobs, &e->cap_blobs, e->n_blobs + 1, sizeof(*e->blobs));
     ld_grow(&e->origins, &e->cap_origins, e->n_blobs + 1, sizeof(struct origin *));
     origin = ld_new(struct origin);
-    *origin = (struct origin){.sid = sid, .diff_id = *diff_id, .index = e->n_blobs};
-    HASH_ADD(hh, e->by_diff_id, diff_id, sizeof(origin->diff_id), origin);
+    *origin = (struct origin){
+        .digest = blob.digest, .diff_id = *diff_id, .sid = sid, .index = e->n_blobs};
+    HASH_ADD(hh, e->by_digest, digest, sizeof(origin->digest), origin);
     e->blobs[e->n_blobs] = blob;
     e->origins[e->n_blobs] = origin;
     *ret = e->n_blobs++;
@@ -246,6 +256,7 @@ static int add_layer(struct ld_image_export *e, struct item *item, size_t at, st
 {
     struct ld_layer layer LD_AUTO(ld_layer_done) = {.sid = 0};
     const struct ld_digest *diff_id = &item->config.diff_ids[at];
+    const struct ld_oci_descriptor *came = item->as_came ? &item->manifest.layers[at] : NULL;
     ld_sid sid = item->chain.sid[item->chain.n - 1 - at];
     char text[LD_DIGEST_TEXT];
 
@@ -255,7 +266,46 @@ static int add_layer(struct ld_image_export *e, struct item *item, size_t at, st
     if (!layer.diff_id || strcmp(layer.diff_id, text) != 0)
         return ld_err_set(err, LD_E_CORRUPT, "image %s: layer %zu has the diff ID %s, not %s",
                           item->image.id, at, layer.diff_id ? layer.diff_id : "none", text);
-    return add_blob(e, sid, diff_id, &item->layers[at], err);
+    if (came && ld_digest_equal(&came->digest, diff_id))
+        came = NULL;
+    return add_blob(e, sid, diff_id, came, &item->layers[at], err);
+}
+
+/* Can the layer be given as the manifest has it? */
+static bool is_at_hand(const struct ld_image_export *e, const struct item *item, size_t at)
+{
+    const struct ld_oci_descriptor *came = &item->manifest.layers[at];
+    const struct ld_digest *diff_id = &item->config.diff_ids[at];
+    ld_sid sid = item->chain.sid[item->chain.n - 1 - at];
+    struct ld_err ignored = LD_ERR_INIT;
+    uint64_t size = 0;
+
+    if (ld_digest_equal(&came->digest, diff_id))
+        return ld_layer_tar_size(e->core, sid, diff_id, &size, &ignored) == 0 && size == came->size;
+    return ld_layer_blob_is(e->core, sid, &came->digest, came->size);
+}
+
+/* The manifest goes out as it came when all that it names can be given; else all layers are plain.
+ */
+static bool can_go_as_it_came(const struct ld_image_export *e, struct item *item)
+{
+    const struct ld_image *image = &item->image;
+    struct ld_err ignored = LD_ERR_INIT;
+    char text[LD_DIGEST_TEXT];
+
+    if (!e->as_came || e->format != LD_EXPORT_OCI || !image->manifest ||
+        ld_oci_manifest_parse(image->manifest, image->manifest_len, image->id, &item->manifest,
+                              &ignored) < 0)
+        return false;
+    ld_digest_format(&item->manifest.config.digest, text);
+    if (strcmp(text, image->id) != 0 || item->manifest.config.size != image->config_len ||
+        item->manifest.n_layers != item->chain.n)
+        return false;
+    for (size_t i = 0; i < item->chain.n; i++) {
+        if (!is_at_hand(e, item, i))
+            return false;
+    }
+    return true;
 }
 
 static int add_layers(struct ld_image_export *e, struct item *item, struct ld_err *err)
@@ -269,6 +319,7 @@ static int add_layers(struct ld_image_export *e, struct item *item, struct ld_er
     if (item->config.n_layers != item->chain.n)
         return ld_err_set(err, LD_E_CORRUPT, "image %s: its config names %zu layers, it has %zu",
                           image->id, item->config.n_layers, item->chain.n);
+    item->as_came = can_go_as_it_came(e, item);
     item->layers = ld_alloc0((item->chain.n + 1) * sizeof(*item->layers));
     for (size_t i = 0; i < item->chain.n; i++) {
         if (add_layer(e, item, i, err) < 0)
@@ -284,7 +335,9 @@ static int write_blob(void *arg, size_t blob, struct ld_sink *sink, struct ld_er
     struct ld_image_export *e = arg;
     const struct origin *origin = e->origins[blob];
 
-    return ld_layer_write_tar(e->core, origin->sid, &origin->diff_id, sink, e->cancel, err);
+    return ld_digest_equal(&origin->digest, &origin->diff_id)
+               ? ld_layer_write_tar(e->core, origin->sid, &origin->diff_id, sink, e->cancel, err)
+               : ld_layer_write_blob(e->core, origin->sid, &origin->digest, sink, e->cancel, err);
 }
 
 static int describe(struct ld_image_export *e, struct ld_err *err)
@@ -303,6 +356,11 @@ static int describe(struct ld_image_export *e, struct ld_err *err)
                                           .n_layers = item->chain.n,
                                           .names = item->names,
                                           .n_names = item->n_names};
+        if (item->as_came) {
+            image->manifest = item->image.manifest;
+            image->manifest_len = item->image.manifest_len;
+            image->manifest_type = item->image.media_type; /* NULL: the usual one */
+        }
         if (ld_digest_parse(item->image.id, &image->id) < 0)
             return ld_err_set(err, LD_E_CORRUPT, "'%s' is no image id", item->image.id);
     }
@@ -318,14 +376,16 @@ static int describe(struct ld_image_export *e, struct ld_err *err)
 }
 
 int ld_image_export_open(struct ld_core *core, const char *const *images, size_t n,
-                         enum ld_export_format format, struct ld_image_export **ret,
-                         struct ld_err *err)
+                         const struct ld_image_export_options *options,
+                         struct ld_image_export **ret, struct ld_err *err)
 {
     struct ld_image_export *e LD_AUTO(export_free_p) = ld_new(struct ld_image_export);
 
     e->core = core;
-    e->format = format;
-    if (find_images(e, images, n, err) < 0 || (format != LD_EXPORT_ROOTFS && describe(e, err) < 0))
+    e->format = options->format;
+    e->as_came = !options->is_plain;
+    if (find_images(e, images, n, err) < 0 ||
+        (e->format != LD_EXPORT_ROOTFS && describe(e, err) < 0))
         return -1;
     *ret = ld_steal(&e);
     return 0;

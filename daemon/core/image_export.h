@@ -1,5 +1,7 @@
 /* Images out again: one archive of one or several images (image/layout.h), or the merged root of
  * one image as a tar. The same images and options give the same bytes, on any daemon, at any time.
+ * An image whose manifest came with it, and of whose layers everything that the manifest names is
+ * at hand, goes out just as it came, manifest digest included; of any other the layers are plain.
  *
  * An export holds pins, no keys: images may be removed while it is written, and it goes on.
  */
@@ -21,6 +23,13 @@ enum ld_export_format {
 };
 int ld_export_format_parse(const char *text, enum ld_export_format *ret); /* 0 or -EINVAL */
 
+struct ld_image_export_options {
+    enum ld_export_format format;
+    /* Not what was kept of an image (its manifest, and its layers' blobs where all of them are
+     * kept): then the bytes depend on nothing but config and layers. */
+    bool is_plain;
+};
+
 struct ld_image_export;
 
 /* Worker. Finds the images and pins their layers. An image that is named by a reference goes out
@@ -28,8 +37,8 @@ struct ld_image_export;
  * it once. Codes: not_found, conflict (an ambiguous prefix), invalid (several images for ROOTFS;
  * too many documents), corrupt (a layer is damaged). */
 int ld_image_export_open(struct ld_core *core, const char *const *images, size_t n,
-                         enum ld_export_format format, struct ld_image_export **ret,
-                         struct ld_err *err) ld_must_check;
+                         const struct ld_image_export_options *options,
+                         struct ld_image_export **ret, struct ld_err *err) ld_must_check;
 
 /* Bytes that will be written, 0: not known before. Any thread. */
 uint64_t ld_image_export_size(const struct ld_image_export *e);

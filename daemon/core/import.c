@@ -53,12 +53,15 @@ int ld_import_check(const struct ld_import_options *o, struct ld_err *err)
 {
     enum ld_archive_format format;
     struct ld_reference ref;
+    bool keeps_blobs;
 
     if (o->format && ld_archive_format_parse(o->format, &format) < 0)
         return ld_err_set(err, LD_E_INVALID,
                           "'%.50s' is not a format of archives: auto, oci, docker or "
                           "rootfs",
                           o->format);
+    if (o->blobs && ld_blobs_parse(o->blobs, &keeps_blobs) < 0)
+        return ld_err_set(err, LD_E_INVALID, "blobs '%.50s' is neither keep nor drop", o->blobs);
     if (!o->ref)
         return 0;
     if (ld_reference_parse(o->ref, &ref, err) < 0)
@@ -139,6 +142,9 @@ static int run(struct ld_import *imp, struct ld_err *err)
         return ld_err_sys(err, -errno, "open the data root");
     if (ld_lanes_run_all(imp->core->lanes, LD_LANE_COPY, &open, err) < 0)
         return -1;
+    imp->keeps_blobs = imp->core->config->import.keep_blobs;
+    if (imp->options->blobs)
+        (void)ld_blobs_parse(imp->options->blobs, &imp->keeps_blobs); /* just checked */
     imp->escapes_xattrs = ld_core_escapes_xattrs(imp->core);
     ld_import_plan(imp);
     for (int n = 0; rc < 0 && n < MAX_ATTEMPTS; n++) {
@@ -160,6 +166,9 @@ void ld_import_tell_result(const struct ld_import *imp, struct ld_import_result 
         ret->image_ids[i] = ld_strdup(id);
     }
     for (size_t i = 0; i < imp->n_tasks; i++) {
+        if (imp->tasks[i].how != LD_LAYER_REUSED ? imp->tasks[i].has_blob
+                                                 : imp->tasks[i].is_blob_published)
+            ret->bytes_added += imp->tasks[i].layer->span.size;
         if (imp->tasks[i].how == LD_LAYER_REUSED) {
             ret->layers_reused++;
             continue;

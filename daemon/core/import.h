@@ -28,6 +28,7 @@ typedef void (*ld_import_progress_fn)(void *arg, const char *phase, const char *
 struct ld_import_options {
     const char *format;             /* "auto", "oci", "docker", "rootfs"; NULL: auto */
     const char *ref;                /* the name to give instead of those in the archive, or NULL */
+    const char *blobs;              /* "keep", "drop"; NULL: as the settings say */
     ld_import_progress_fn progress; /* or NULL */
     void *progress_arg;
     const bool *cancel; /* or NULL; not looked at any more once it records */
@@ -48,7 +49,8 @@ struct ld_import_result {
 };
 void ld_import_result_done(struct ld_import_result *result);
 
-/* `format` and `ref` as far as they can be judged without the archive: invalid. Any thread. */
+/* `format`, `ref` and `blobs` as far as they can be judged without the archive: invalid. Any
+ * thread. */
 int ld_import_check(const struct ld_import_options *options, struct ld_err *err);
 
 /* Worker of the stream lane, no keys held; blocks until everything is on disk. The spool is used

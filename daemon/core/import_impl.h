@@ -35,6 +35,9 @@ struct ld_import_task {
     ld_sid staged_sid; /* 0: nothing in staging/ */
     struct ld_pending *pending;
     bool has_aside;
+    bool has_blob;          /* staging/STAGED_SID.blob, or where it was published to */
+    bool is_blob_published; /* beside a layer that is reused */
+    const char *blob_type;  /* its media type; borrowed */
     uint64_t made_bytes, made_inodes;
 };
 
@@ -57,6 +60,7 @@ struct ld_import {
     size_t n_tasks, cap_tasks;
     struct ld_claim *claim;
     bool escapes_xattrs;
+    bool keeps_blobs;
     int sync_fd; /* opened before the first write: its syncfs tells of every error since */
     char **warnings;
     size_t n_warnings, cap_warnings;
@@ -81,6 +85,17 @@ void ld_import_unpin(struct ld_import *imp);
 /* import_unpack.c: the tasks that are missing and NONE become STAGED; of all others the blobs are
  * verified. */
 int ld_import_unpack(struct ld_import *imp, struct ld_err *err) ld_must_check;
+/* import_blob.c: the blob as it came, for the layer to keep. Staged once it is verified; a new
+ * layer's is published with the layer, a reused one's by itself. */
+bool ld_import_wants_blob(const struct ld_import *imp, const struct ld_import_task *task);
+int ld_import_stage_blob(struct ld_import *imp, struct ld_import_task *task, const bool *cancel,
+                         struct ld_err *err) ld_must_check;
+int ld_import_publish_blob(struct ld_import *imp, struct ld_import_task *task,
+                           struct ld_err *err) ld_must_check;
+void ld_import_unpublish_blob(struct ld_import *imp, struct ld_import_task *task);
+/* After publishing: fills *ret when there is one to be recorded. */
+void ld_import_record_blob(const struct ld_import_task *task, struct ld_kept_blob *ret);
+
 /* import_settle.c: what is missing and STAGED becomes SETTLED, and durable. conflict: a layer below
  * has been removed meanwhile. */
 int ld_import_settle(struct ld_import *imp, struct ld_err *err) ld_must_check;

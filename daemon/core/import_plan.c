@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -18,6 +17,7 @@
 #include "daemon/base/mem.h"
 #include "daemon/core/import_impl.h"
 #include "daemon/core/inflight.h"
+#include "daemon/core/layer_names.h"
 #include "daemon/image/archive.h"
 #include "daemon/image/codec.h"
 #include "daemon/image/oci.h"
@@ -121,14 +121,13 @@ void ld_import_unpin(struct ld_import *imp)
 
 static bool is_on_disk(const struct ld_core *core, const struct ld_layer *layer)
 {
-    struct ld_sid_text name = ld_sid_name(layer->sid);
-    char recipe[sizeof(name.text) + sizeof(".recipe")];
+    struct ld_layer_name root = ld_layer_name(layer->sid, "");
+    struct ld_layer_name recipe = ld_layer_name(layer->sid, ".recipe");
     struct stat st;
 
-    (void)snprintf(recipe, sizeof(recipe), "%s.recipe", name.text);
-    return fstatat(core->root.layers_fd, name.text, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+    return fstatat(core->root.layers_fd, root.text, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
            (layer->origin != LD_ORIGIN_IMPORT ||
-            fstatat(core->root.layers_fd, recipe, &st, AT_SYMLINK_NOFOLLOW) == 0);
+            fstatat(core->root.layers_fd, recipe.text, &st, AT_SYMLINK_NOFOLLOW) == 0);
 }
 
 static int look_up(struct ld_import *imp, struct ld_import_task *task, struct ld_err *err)
@@ -239,6 +238,9 @@ int ld_import_check_space(struct ld_import *imp, struct ld_err *err)
 
         if (ld_import_is_missing(task) && task->state == LD_TASK_NONE &&
             __builtin_add_overflow(bytes, least_size(imp, &task->layer->span), &bytes))
+            bytes = UINT64_MAX;
+        if (ld_import_wants_blob(imp, task) &&
+            __builtin_add_overflow(bytes, task->layer->span.size, &bytes))
             bytes = UINT64_MAX;
     }
     return ld_core_may_grow(imp->core, bytes, err);

@@ -6,7 +6,6 @@
  * deletes them. */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,25 +13,11 @@
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/core/import_impl.h"
+#include "daemon/core/layer_names.h"
 #include "daemon/core/making.h"
 #include "daemon/core/trash.h"
 #include "daemon/image/archive.h"
 #include "daemon/image/pending.h"
-
-/* A layer is three names, of which the directory counts: it comes last and goes first. */
-static const char *const suffixes[] = {".recipe", ".aside", ""};
-
-struct part {
-    char name[48];
-};
-
-static struct part part_name(ld_sid sid, const char *suffix)
-{
-    struct part p;
-
-    (void)snprintf(p.name, sizeof(p.name), "%" LD_PRI_SID "%s", sid, suffix); /* 27 bytes at most */
-    return p;
-}
 
 /* ---- publishing ---- */
 
@@ -43,13 +28,13 @@ static int move_damaged(struct ld_import *imp, ld_sid sid, struct ld_err *err)
     char random[17];
 
     ld_random_hex(random, 8);
-    for (size_t i = LD_ARRAY_LEN(suffixes); i-- > 0;) {
-        struct part from = part_name(sid, suffixes[i]);
-        autofree char *to = ld_asprintf("layers-%s-%s", from.name, random);
+    for (size_t i = LD_LAYER_NAMES; i-- > 0;) {
+        struct ld_layer_name from = ld_layer_name(sid, ld_layer_suffixes[i]);
+        autofree char *to = ld_asprintf("layers-%s-%s", from.text, random);
 
-        if (renameat2(root->layers_fd, from.name, root->quarantine_fd, to, RENAME_NOREPLACE) < 0 &&
+        if (renameat2(root->layers_fd, from.text, root->quarantine_fd, to, RENAME_NOREPLACE) < 0 &&
             errno != ENOENT)
-            return ld_err_sys(err, -errno, "move the damaged layer '%s' away", from.name);
+            return ld_err_sys(err, -errno, "move the damaged layer '%s' away", from.text);
     }
     return 0;
 }
@@ -62,14 +47,14 @@ static int publish(struct ld_import *imp, struct ld_import_task *task, struct ld
         return -1;
     if (ld_making_begin(imp->core, task->sid, err) < 0)
         return -1;
-    for (size_t i = 0; i < LD_ARRAY_LEN(suffixes); i++) {
-        struct part from = part_name(task->staged_sid, suffixes[i]);
-        struct part to = part_name(task->sid, suffixes[i]);
+    for (size_t i = 0; i < LD_LAYER_NAMES; i++) {
+        struct ld_layer_name from = ld_layer_name(task->staged_sid, ld_layer_suffixes[i]);
+        struct ld_layer_name to = ld_layer_name(task->sid, ld_layer_suffixes[i]);
 
-        if (renameat2(root->staging_fd, from.name, root->layers_fd, to.name, RENAME_NOREPLACE) <
+        if (renameat2(root->staging_fd, from.text, root->layers_fd, to.text, RENAME_NOREPLACE) <
                 0 &&
-            !(errno == ENOENT && strcmp(suffixes[i], ".aside") == 0))
-            return ld_err_sys(err, -errno, "move layer '%s' into place", to.name);
+            !(errno == ENOENT && ld_layer_suffix_is_optional(ld_layer_suffixes[i])))
+            return ld_err_sys(err, -errno, "move layer '%s' into place", to.text);
     }
     task->state = LD_TASK_PUBLISHED;
     return 0;
@@ -80,17 +65,17 @@ static void unpublish(struct ld_import *imp, struct ld_import_task *task)
 {
     const struct ld_root *root = &imp->core->root;
 
-    for (size_t i = LD_ARRAY_LEN(suffixes); i-- > 0;) {
-        struct part from = part_name(task->sid, suffixes[i]);
-        struct part to = part_name(task->staged_sid, suffixes[i]);
+    for (size_t i = LD_LAYER_NAMES; i-- > 0;) {
+        struct ld_layer_name from = ld_layer_name(task->sid, ld_layer_suffixes[i]);
+        struct ld_layer_name to = ld_layer_name(task->staged_sid, ld_layer_suffixes[i]);
 
-        if (renameat2(root->layers_fd, from.name, root->staging_fd, to.name, RENAME_NOREPLACE) ==
+        if (renameat2(root->layers_fd, from.text, root->staging_fd, to.text, RENAME_NOREPLACE) ==
                 0 ||
-            renameat2(root->trash_fd, from.name, root->staging_fd, to.name, RENAME_NOREPLACE) ==
+            renameat2(root->trash_fd, from.text, root->staging_fd, to.text, RENAME_NOREPLACE) ==
                 0 ||
             errno == ENOENT)
             continue;
-        ld_warn("move 'layers/%s' back: %s; the next start moves it away", from.name,
+        ld_warn("move 'layers/%s' back: %s; the next start moves it away", from.text,
                 strerrordesc_np(errno));
     }
     ld_making_end(imp->core, task->sid);
@@ -102,12 +87,15 @@ static void unpublish_all(struct ld_import *imp)
     for (size_t i = 0; i < imp->n_tasks; i++) {
         if (imp->tasks[i].state == LD_TASK_PUBLISHED)
             unpublish(imp, &imp->tasks[i]);
+        ld_import_unpublish_blob(imp, &imp->tasks[i]);
     }
 }
 
 static int publish_all(struct ld_import *imp, struct ld_err *err)
 {
     for (size_t i = 0; i < imp->n_tasks; i++) {
+        if (ld_import_publish_blob(imp, &imp->tasks[i], err) < 0)
+            return -1;
         if (imp->tasks[i].state != LD_TASK_SETTLED || !ld_import_is_missing(&imp->tasks[i]))
             continue;
         if (publish(imp, &imp->tasks[i], err) < 0) {
@@ -123,11 +111,12 @@ void ld_import_discard(struct ld_import *imp, struct ld_import_task *task)
 {
     ld_pending_free_p(&task->pending);
     if (task->staged_sid) {
-        for (size_t i = LD_ARRAY_LEN(suffixes); i-- > 0;)
+        for (size_t i = LD_LAYER_NAMES; i-- > 0;)
             ld_trash_discard(imp->core, imp->core->root.staging_fd,
-                             part_name(task->staged_sid, suffixes[i]).name);
+                             ld_layer_name(task->staged_sid, ld_layer_suffixes[i]).text);
     }
     task->staged_sid = 0;
+    task->has_blob = false;
     task->state = LD_TASK_NONE;
 }
 
@@ -143,8 +132,10 @@ static void adds_done(struct adds *a)
 {
     for (size_t i = 0; i < a->n_images; i++)
         ld_image_done(&a->image[i].image);
-    for (size_t i = 0; i < a->n_layers; i++)
+    for (size_t i = 0; i < a->n_layers; i++) {
         ld_layer_done(&a->layers[i].layer);
+        ld_kept_blob_done(&a->layers[i].blob);
+    }
     free(a->image);
     free(a->layers);
     *a = (struct adds){0};
@@ -170,6 +161,8 @@ static void fill_layer(const struct ld_import_task *task, bool *is_added, struct
                                    .origin = LD_ORIGIN_IMPORT,
                                    .bytes = is_made ? task->made_bytes : task->bytes,
                                    .inodes = is_made ? task->made_inodes : task->inodes};
+    if (!*is_added)
+        ld_import_record_blob(task, &add->blob);
     *is_added = true;
 }
 
@@ -248,16 +241,16 @@ int ld_import_record(struct ld_import *imp, struct ld_err *err)
     struct ld_once once;
     int rc;
 
-    if (fill_adds(imp, &adds, err) < 0)
-        return -1;
-    if (with.once) {
+    with.dirs = &imp->core->root.layers_fd;
+    with.n_dirs = 1;
+    rc = publish_all(imp, err);
+    if (rc == 0)
+        rc = fill_adds(imp, &adds, err);
+    if (rc == 0 && with.once) { /* after publishing, which decides what is new */
         once = *with.once;
         once.answer = answer = make_answer(imp);
         with.once = &once;
     }
-    with.dirs = &imp->core->root.layers_fd;
-    with.n_dirs = 1;
-    rc = publish_all(imp, err);
     if (rc == 0)
         rc = ld_store_image_add(imp->core->store, &with, adds.image, adds.n_images, err);
     if (rc < 0) {

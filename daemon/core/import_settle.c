@@ -148,7 +148,8 @@ static int measure(void *arg, size_t index, const bool *cancel, struct ld_err *e
 static bool has_staged(const struct ld_import *imp)
 {
     for (size_t i = 0; i < imp->n_tasks; i++) {
-        if (imp->tasks[i].state == LD_TASK_STAGED && ld_import_is_missing(&imp->tasks[i]))
+        if ((imp->tasks[i].state == LD_TASK_STAGED && ld_import_is_missing(&imp->tasks[i])) ||
+            imp->tasks[i].has_blob)
             return true;
     }
     return false;

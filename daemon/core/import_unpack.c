@@ -286,7 +286,7 @@ static int unpack_one(void *arg, size_t index, const bool *cancel, struct ld_err
     if (rc < 0)
         return ld_err_prefix(err, "%s", layer_name(task->layer).text);
     task->is_verified = true;
-    return 0;
+    return ld_import_stage_blob(work->imp, task, cancel, err);
 }
 
 /* ---- all of them ---- */

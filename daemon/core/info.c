@@ -100,6 +100,13 @@ static bool is_recorded(const struct walk *w, const char *name)
     return w->is_layers && strcmp(name, "0") != 0 && name[strspn(name, "0123456789")] == '\0';
 }
 
+static bool is_blob(const char *name)
+{
+    const char *dot = strchr(name, '.');
+
+    return dot && strcmp(dot, ".blob") == 0;
+}
+
 static int count_name(void *arg, const char *name, unsigned char d_type)
 {
     struct walk *w = arg;
@@ -116,7 +123,7 @@ static int count_name(void *arg, const char *name, unsigned char d_type)
         return 0; /* it went meanwhile */
     if (r < 0)
         return r;
-    add(w->into, &usage);
+    add(w->is_layers && is_blob(name) ? &w->use->blobs : w->into, &usage);
     if (w->count)
         ++*w->count;
     return 0;
@@ -214,6 +221,7 @@ int ld_disk_use_get(struct ld_core *core, const bool *cancel, struct ld_disk_use
     add(&use.total, &use.trash);
     add(&use.total, &use.quarantine);
     add(&use.total, &use.staging);
+    add(&use.total, &use.blobs);
     add(&use.total, &use.other);
     *ret = use;
     return 0;

@@ -3,32 +3,31 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <unistd.h>
 
 #include "daemon/base/fdio.h"
 #include "daemon/base/log.h"
+#include "daemon/core/layer_names.h"
 #include "daemon/core/state.h"
 #include "daemon/image/recipe.h"
 #include "daemon/image/sink.h"
 
-/* One of a layer's names, wherever it is: a removal moves it from layers/ to trash/, never back. */
-static int open_part(struct ld_core *core, ld_sid sid, const char *suffix, int flags)
+/* A removal moves a layer from layers/ to trash/, never back. */
+int ld_layer_open_part(struct ld_core *core, ld_sid sid, const char *suffix, int flags)
 {
-    char name[48];
+    struct ld_layer_name name = ld_layer_name(sid, suffix);
     int fd;
 
-    (void)snprintf(name, sizeof(name), "%" LD_PRI_SID "%s", sid, suffix); /* 27 bytes at most */
     flags |= O_RDONLY | O_NOFOLLOW | O_CLOEXEC;
-    fd = openat(core->root.layers_fd, name, flags);
+    fd = openat(core->root.layers_fd, name.text, flags);
     if (fd < 0 && errno == ENOENT)
-        fd = openat(core->root.trash_fd, name, flags);
+        fd = openat(core->root.trash_fd, name.text, flags);
     return fd < 0 ? -errno : fd;
 }
 
 int ld_layer_open(struct ld_core *core, ld_sid sid, struct ld_err *err)
 {
-    int fd = open_part(core, sid, "", O_DIRECTORY);
+    int fd = ld_layer_open_part(core, sid, "", O_DIRECTORY);
 
     if (fd == -ENOENT)
         return ld_err_set(err, LD_E_NOT_FOUND, "layer %" LD_PRI_SID " has no directory", sid);
@@ -39,7 +38,7 @@ int ld_layer_open(struct ld_core *core, ld_sid sid, struct ld_err *err)
 static int must_open(struct ld_core *core, ld_sid sid, const char *suffix, const char *what,
                      int flags, struct ld_err *err)
 {
-    int fd = open_part(core, sid, suffix, flags);
+    int fd = ld_layer_open_part(core, sid, suffix, flags);
 
     if (fd == -ENOENT)
         return ld_err_set(err, LD_E_CORRUPT, "its %s is missing", what);
@@ -94,7 +93,7 @@ static int replay(struct ld_core *core, ld_sid sid, struct ld_sink *sink, const 
 
     if (recipe < 0 || root < 0)
         return -1;
-    aside = open_part(core, sid, ".aside", O_DIRECTORY);
+    aside = ld_layer_open_part(core, sid, ".aside", O_DIRECTORY);
     if (aside < 0 && aside != -ENOENT)
         return ld_err_sys(err, aside, "open what its recipe keeps aside");
     layer = (struct ld_recipe_layer){.recipe_fd = recipe, .root_fd = root, .aside_fd = aside};

@@ -13,6 +13,9 @@
 struct ld_core;
 struct ld_sink;
 
+/* One of a layer's names (layer_names.h), wherever it is; flags besides O_RDONLY. -errno. */
+int ld_layer_open_part(struct ld_core *core, ld_sid sid, const char *suffix,
+                       int flags) ld_must_check;
 /* The layer's own root directory (O_RDONLY; never to be written). not_found: it is neither among
  * the layers nor in the trash. Returns the descriptor, or -1 with err. */
 int ld_layer_open(struct ld_core *core, ld_sid sid, struct ld_err *err) ld_must_check;

@@ -17,6 +17,8 @@
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/base/parse.h"
+#include "daemon/core/layer_blob.h"
+#include "daemon/core/layer_names.h"
 #include "daemon/core/making.h"
 #include "daemon/core/rootfs.h"
 #include "daemon/core/state.h"
@@ -110,6 +112,17 @@ static void quarantine(struct folder *f, const char *name)
             name, to);
 }
 
+/* A kill between the file and its record, whichever goes first, leaves a file that counts for
+ * nothing. */
+static bool is_blob_without_record(const struct folder *f, const char *name, ld_sid sid)
+{
+    LD_AUTO(ld_kept_blob_done) struct ld_kept_blob blob = {.digest = NULL};
+    struct ld_err err = LD_ERR_INIT;
+
+    return f->place == LD_PLACE_LAYERS && strcmp(name, ld_layer_name(sid, ".blob").text) == 0 &&
+           ld_store_blob_get(f->core->store, sid, &blob, &err) < 0 && err.code == LD_E_NOT_FOUND;
+}
+
 static int check_name(void *arg, const char *name, unsigned char d_type)
 {
     struct folder *f = arg;
@@ -136,6 +149,9 @@ static int check_name(void *arg, const char *name, unsigned char d_type)
             quarantine(f, name);
         break;
     case LD_SID_LAYER:
+        if (is_blob_without_record(f, name, sid))
+            ld_trash_discard(f->core, f->fd, name);
+        break;
     case LD_SID_CONTAINER:
     case LD_SID_VOLUME:
         break;
@@ -162,6 +178,20 @@ static const char *damage_of_layer(const struct ld_core *core, const struct ld_l
     return NULL;
 }
 
+/* The layer is whole without it. */
+static void check_blob(struct ld_core *core, ld_sid sid)
+{
+    LD_AUTO(ld_kept_blob_done) struct ld_kept_blob blob = {.digest = NULL};
+    struct ld_layer_name name = ld_layer_name(sid, ".blob");
+    struct ld_err ignored = LD_ERR_INIT;
+
+    if (ld_store_blob_get(core->store, sid, &blob, &ignored) < 0 ||
+        is_there(core->root.layers_fd, name.text))
+        return;
+    ld_warn("the kept blob 'layers/%s' is missing: it is forgotten", name.text);
+    ld_layer_drop_blob(core, sid);
+}
+
 static int check_layers(struct ld_core *core, struct ld_err *err)
 {
     uint64_t after = 0;
@@ -175,6 +205,7 @@ static int check_layers(struct ld_core *core, struct ld_err *err)
             const struct ld_layer *layer = &page.item[i];
             const char *damage = damage_of_layer(core, layer);
 
+            check_blob(core, layer->sid);
             if (!damage || layer->damage)
                 continue;
             ld_error("layer %s (%" LD_PRI_SID "): %s", layer->chain_id ? layer->chain_id : "",

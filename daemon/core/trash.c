@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -20,13 +19,12 @@
 #include "daemon/base/fdio.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
+#include "daemon/core/layer_names.h"
 #include "daemon/core/state.h"
 #include "daemon/jobs/lane.h"
 #include "daemon/jobs/loop.h"
 
 enum { FIRST_RETRY_MS = 250, LAST_RETRY_MS = 30000, IDLE_MS = 60000 };
-
-static const char *const layer_suffixes[] = {"", ".recipe", ".aside"};
 
 static int place_fd(const struct ld_core *core, enum ld_place place)
 {
@@ -43,17 +41,17 @@ static int place_fd(const struct ld_core *core, enum ld_place place)
 
 void ld_trash_take_one(struct ld_core *core, const struct ld_gone *gone)
 {
-    size_t n = gone->place == LD_PLACE_LAYERS ? LD_ARRAY_LEN(layer_suffixes) : 1;
+    size_t first = gone->place == LD_PLACE_LAYERS ? 0 : LD_LAYER_NAMES - 1;
 
-    for (size_t i = n; i-- > 0;) { /* the layer itself last: the start looks for it */
-        char name[48];
+    /* The layer itself is the last: the start looks for it. */
+    for (size_t i = first; i < LD_LAYER_NAMES; i++) {
+        struct ld_layer_name name = ld_layer_name(gone->sid, ld_layer_suffixes[i]);
 
-        (void)snprintf(name, sizeof(name), "%" LD_PRI_SID "%s", gone->sid, layer_suffixes[i]);
-        if (renameat2(place_fd(core, gone->place), name, core->root.trash_fd, name,
+        if (renameat2(place_fd(core, gone->place), name.text, core->root.trash_fd, name.text,
                       RENAME_NOREPLACE) < 0 &&
             errno != ENOENT)
             ld_warn("move '%s/%s' to the trash: %s; the next start tries again",
-                    ld_place_dir(gone->place), name, strerrordesc_np(errno));
+                    ld_place_dir(gone->place), name.text, strerrordesc_np(errno));
     }
 }
 
@@ -130,7 +128,7 @@ static bool is_held_elsewhere(struct ld_core *core, const char *name, ld_sid sid
 
 static int delete_one(struct ld_core *core, const struct ld_trash *t, const bool *cancel)
 {
-    size_t n = t->place == LD_PLACE_LAYERS ? LD_ARRAY_LEN(layer_suffixes) : 1;
+    size_t first = t->place == LD_PLACE_LAYERS ? 0 : LD_LAYER_NAMES - 1;
     struct ld_gone gone = {.sid = t->sid, .place = t->place};
     struct ld_sid_text name = ld_sid_name(t->sid);
 
@@ -139,12 +137,10 @@ static int delete_one(struct ld_core *core, const struct ld_trash *t, const bool
     ld_trash_take_one(core, &gone); /* the removal itself may have failed to */
     if (t->place == LD_PLACE_W && is_held_elsewhere(core, name.text, t->sid))
         return -EBUSY;
-    for (size_t i = 0; i < n; i++) {
-        char part[48];
-        int r;
+    for (size_t i = first; i < LD_LAYER_NAMES; i++) {
+        struct ld_layer_name part = ld_layer_name(t->sid, ld_layer_suffixes[i]);
+        int r = ld_remove_tree(core->root.trash_fd, part.text, cancel);
 
-        (void)snprintf(part, sizeof(part), "%s%s", name.text, layer_suffixes[i]);
-        r = ld_remove_tree(core->root.trash_fd, part, cancel);
         if (r < 0)
             return r;
     }

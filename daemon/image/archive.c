@@ -443,6 +443,8 @@ static void image_done(struct ld_archive *a, struct ld_archive_image *image)
     drop_names(a, image);
     free(image->tag);
     free(image->manifest_media_type);
+    for (size_t i = 0; image->layers && i < image->n_layers; i++)
+        free(image->layers[i].media_type);
     free(image->layers);
 }
 

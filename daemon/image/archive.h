@@ -65,6 +65,7 @@ struct ld_archive_layer {
     struct ld_archive_span span; /* the blob, possibly compressed */
     struct ld_digest diff_id;    /* to be verified after decompression */
     struct ld_digest blob;       /* to be verified, of the blob itself */
+    char *media_type;            /* of the blob, as the manifest says, or NULL */
     bool has_diff_id;            /* false only for a root file system: the unpacker finds it */
     bool has_blob;               /* Docker's older archives name no blob digests */
 };

@@ -89,6 +89,7 @@ static int locate_layer(struct ld_archive *a, const struct ld_oci_descriptor *d,
         return kind == LD_OCI_LAYER_FOREIGN ? refuse_foreign(d, err) : -1;
     layer->blob = d->digest;
     layer->has_blob = true;
+    layer->media_type = d->media_type[0] ? ld_strdup(d->media_type) : NULL;
     return check_size(d, &layer->span, err);
 }
 

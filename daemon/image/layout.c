@@ -146,9 +146,10 @@ static int manifest_of(const struct ld_layout *layout, const struct ld_layout_im
                        struct manifest *ret, struct ld_err *err)
 {
     if (image->manifest)
-        *ret = (struct manifest){.text = ld_memdup(image->manifest, image->manifest_len),
-                                 .len = image->manifest_len,
-                                 .type = image->manifest_type};
+        *ret =
+            (struct manifest){.text = ld_memdup(image->manifest, image->manifest_len),
+                              .len = image->manifest_len,
+                              .type = image->manifest_type ? image->manifest_type : manifest_type};
     else
         *ret = (struct manifest){.text = render_manifest(layout, image), .type = manifest_type};
     if (!ret->text)

@@ -38,8 +38,8 @@ struct ld_layout_image {
     struct ld_oci_platform platform; /* as the config says */
     const void *manifest;            /* as it came, naming just these blobs; NULL: one is made */
     size_t manifest_len;
-    const char *manifest_type;
-    const size_t *layers; /* indexes of blobs, lowest first */
+    const char *manifest_type; /* NULL: OCI's */
+    const size_t *layers;      /* indexes of blobs, lowest first */
     size_t n_layers;
     char *const *names; /* full references; none is fine */
     size_t n_names;

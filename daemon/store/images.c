@@ -318,7 +318,8 @@ static int repair_layer(struct ld_tx *tx, const struct ld_layer *layer, struct l
     ld_bind(stmt, 1, layer->sid);
     ld_bind(stmt, 2, layer->bytes);
     ld_bind(stmt, 3, layer->inodes);
-    if (ld_sql_done(stmt, err) < 0)
+    /* What was kept of it went with the damaged directory. */
+    if (ld_sql_done(stmt, err) < 0 || ld_blob_forget(tx, layer->sid, err) < 0)
         return -1;
     return ld_tx_note(
         tx, &(struct ld_note){.type = "layer.repaired", .kind = "layer", .id = layer->chain_id},
@@ -340,6 +341,8 @@ static int add_layers(struct ld_tx *tx, const struct ld_image_add *add, ld_sid *
 
         if (rc == 0 && layer->how == LD_LAYER_REPAIRED)
             rc = repair_layer(tx, &layer->layer, err);
+        if (rc == 0 && layer->blob.digest)
+            rc = ld_blob_put(tx, layer->layer.sid, &layer->blob, err);
         if (rc < 0)
             return -1;
         parent = layer->layer.sid;

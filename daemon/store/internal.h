@@ -119,6 +119,11 @@ int ld_trash_add(struct ld_tx *tx, struct ld_gone gone, const struct ld_note *ow
 int ld_layers_release(struct ld_tx *tx, ld_sid tip, struct ld_removed *removed,
                       struct ld_err *err) ld_must_check;
 
+/* The blob kept of a layer, in place of any other; no blob. */
+int ld_blob_put(struct ld_tx *tx, ld_sid sid, const struct ld_kept_blob *blob,
+                struct ld_err *err) ld_must_check;
+int ld_blob_forget(struct ld_tx *tx, ld_sid sid, struct ld_err *err) ld_must_check;
+
 /* 1: a whole layer; 0: none or damaged. */
 int ld_layer_is_whole(struct ld_db *db, ld_sid sid, struct ld_err *err) ld_must_check;
 

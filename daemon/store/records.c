@@ -40,6 +40,13 @@ void ld_layer_done(struct ld_layer *layer)
     memset(layer, 0, sizeof(*layer));
 }
 
+void ld_kept_blob_done(struct ld_kept_blob *blob)
+{
+    free(blob->digest);
+    free(blob->media_type);
+    *blob = (struct ld_kept_blob){.digest = NULL};
+}
+
 void ld_image_done(struct ld_image *image)
 {
     free(image->id);

@@ -32,6 +32,13 @@ struct ld_layer {
     int64_t created_ns;
 };
 
+/* The blob a layer came as, kept beside it. */
+struct ld_kept_blob {
+    char *digest;
+    char *media_type;
+    uint64_t size;
+};
+
 struct ld_image {
     char *id;       /* the config's digest */
     ld_sid tip_sid; /* 0: an image without layers */
@@ -243,6 +250,7 @@ struct ld_event_page {
 };
 
 void ld_layer_done(struct ld_layer *layer);
+void ld_kept_blob_done(struct ld_kept_blob *blob);
 void ld_image_done(struct ld_image *image);
 void ld_mount_spec_done(struct ld_mount_spec *mount);
 void ld_container_done(struct ld_container *container);

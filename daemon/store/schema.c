@@ -176,7 +176,14 @@ static const char step_1[] =
  * one object. */
 static const char step_2[] = "ALTER TABLE once ADD COLUMN answer TEXT;";
 
-static const char *const steps[] = {step_1, step_2};
+/* Blobs as they came, kept beside their layers. */
+static const char step_3[] = "CREATE TABLE layer_blobs("
+                             "  sid INTEGER PRIMARY KEY REFERENCES layers(sid) ON DELETE CASCADE,"
+                             "  digest TEXT NOT NULL,"
+                             "  media_type TEXT NOT NULL,"
+                             "  size INTEGER NOT NULL) STRICT;";
+
+static const char *const steps[] = {step_1, step_2, step_3};
 const struct ld_schema ld_schema = {.steps = steps, .n_steps = LD_ARRAY_LEN(steps)};
 
 static int read_pragma(struct ld_db *db, const char *text, int64_t *ret, struct ld_err *err)

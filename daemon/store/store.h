@@ -139,6 +139,13 @@ int ld_store_layer_users(struct ld_store *store, ld_sid sid, struct ld_users *re
 int ld_store_layer_set_damage(struct ld_store *store, const struct ld_write *w, ld_sid sid,
                               const char *reason, struct ld_err *err);
 
+/* The blob that is kept of a layer. not_found: none is. Point read. */
+int ld_store_blob_get(struct ld_store *store, ld_sid sid, struct ld_kept_blob *ret,
+                      struct ld_err *err);
+/* It is kept no more; the layer stays. */
+int ld_store_blob_forget(struct ld_store *store, const struct ld_write *w, ld_sid sid,
+                         struct ld_err *err);
+
 /* ---- images ---- */
 
 enum ld_layer_how {
@@ -149,6 +156,7 @@ enum ld_layer_how {
 struct ld_layer_add {
     enum ld_layer_how how;
     struct ld_layer layer;
+    struct ld_kept_blob blob; /* digest NULL: none; a reused layer keeps what it has */
 };
 struct ld_image_add {
     struct ld_image image; /* tip_sid, refs, version are not looked at; created_ns 0: now */

@@ -291,6 +291,31 @@ LD_TEST(store, forgets_old_jobs_and_keys)
     cr_expect_eq(ask("root/db", "SELECT count(*) FROM once"), 10000);
 }
 
+/* The first version's own tables, as a release of it left them. */
+LD_TEST(store, keeps_layers_when_blobs_come_to_them)
+{
+    autoclose int dir = ld_test_mkdir("root");
+    struct ld_store *store = NULL;
+    struct ld_layer layer = {.sid = 0};
+    struct ld_kept_blob blob = {.digest = NULL};
+    sqlite3 *db;
+
+    ld_test_write(dir, "db", "");
+    ld_test_ok(upgrade(dir, ld_schema.steps, 1), &err);
+    cr_assert_eq(sqlite3_open("root/db", &db), SQLITE_OK);
+    cr_assert_eq(sqlite3_exec(db,
+                              "INSERT INTO layers VALUES(7, NULL, 'd', 'c', 0, NULL, 4096, 2, 1)",
+                              NULL, NULL, NULL),
+                 SQLITE_OK);
+    cr_assert_eq(sqlite3_close(db), SQLITE_OK);
+    ld_test_ok(ld_store_open(dir, NULL, &store, &err), &err);
+    ld_test_ok(ld_store_layer_get(store, 7, &layer, &err), &err);
+    cr_assert_str_eq(layer.chain_id, "c");
+    ld_test_fails(ld_store_blob_get(store, 7, &blob, &err), &err, LD_E_NOT_FOUND);
+    ld_layer_done(&layer);
+    ld_store_close(store);
+}
+
 /* ---- sids ---- */
 
 LD_TEST(store, never_gives_a_sid_twice)

@@ -1,0 +1,169 @@
+#!/bin/bash
+# Images out again, judged by other people's tools: what layerd saves is taken by skopeo, umoci, buildah and podman as
+# what came in. Root.
+#
+#     tests/e2e/export.sh [BUILD]       BUILD: the folder with layerd, layerctl, tools/treedump (default: build)
+#
+# All happens in a mount namespace of its own on a tmpfs, so that nothing stays when it ends, however it ends.
+
+set -uo pipefail
+
+if [[ -z ${LAYERD_E2E_INSIDE-} ]]; then
+    build=$(realpath -- "${1:-build}") || exit 2
+    exec env LAYERD_E2E_INSIDE=1 unshare --mount --propagation private -- "$0" "$build"
+fi
+
+build=$1
+PATH=$build:$build/tools:$PATH
+export LC_ALL=C.UTF-8 TERM=dumb LAYERD_HOST=unix:///mnt/run/layerd.sock
+mount -t tmpfs -o mode=755 layerd-e2e /mnt || exit 2
+cd /mnt || exit 2
+export TMPDIR=/mnt/tmp HOME=/mnt XDG_RUNTIME_DIR=/mnt
+mkdir tmp
+
+passed=0 failed=0
+ok() { passed=$((passed + 1)); }
+fail() {
+    failed=$((failed + 1))
+    printf 'not ok: %s\n' "$1"
+}
+check() { # check WHAT COMMAND...
+    local what=$1
+    shift
+    if "$@" >.log 2>&1; then ok; else fail "$what"; head -c 2000 .log; fi
+}
+is() { if [[ $2 == "$3" ]]; then ok; else fail "$1: '$2' should be '$3'"; fi; }
+
+daemon=''
+start_daemon() { # start_daemon DATA [OPTION...]
+    local data=$1
+    shift
+    mkdir -p "$data" run
+    layerd --data-root "/mnt/$data" --run-root /mnt/run -G root --log-level warn "$@" 2>>daemon.log &
+    daemon=$!
+    for _ in {1..400}; do
+        layerctl version >/dev/null 2>&1 && return
+        sleep 0.05
+    done
+    cat daemon.log
+    exit 1
+}
+stop_daemon() {
+    [[ -n $daemon ]] || return 0
+    kill "$daemon" 2>/dev/null
+    wait "$daemon"
+    daemon=''
+}
+trap stop_daemon EXIT
+
+skopeo() { command skopeo --insecure-policy "$@"; }
+config_of() { skopeo inspect --raw --config "$1" 2>>.log | sha256sum | cut -c-64; }
+manifest_of() { skopeo inspect --raw "$1" 2>>.log | sha256sum | cut -c-64; }
+id_of() { layerctl image inspect "$1" | jq -r .id | cut -c8-; }
+diff_ids() { layerctl image inspect "$1" | jq -c '[.layers[].diff_id]'; }
+
+# ---- an image of two layers by umoci, with what is awkward ----
+mkdir -p one/etc one/usr/share one/deep/{1..20} two/etc
+echo one >one/etc/name && ln one/etc/name one/etc/other && ln -s ../etc/name one/usr/link
+head -c 3000000 /dev/urandom >one/usr/share/noise
+truncate -s 20M one/usr/share/sparse && printf x | dd of=one/usr/share/sparse bs=1 seek=10M conv=notrunc 2>/dev/null
+setfattr -n user.note -v hello one/etc/name && chmod 4755 one/usr/share/noise
+mkfifo one/deep/fifo && mknod one/deep/null c 1 3
+echo two >two/etc/name && touch two/etc/.wh.other && mkdir -p two/deep && touch two/deep/.wh..wh..opq
+for layer in one two; do
+    tar --xattrs --xattrs-include='*' --format=pax --numeric-owner --sort=name -C $layer -cf $layer.tar .
+done
+umoci init --layout oci >/dev/null && umoci new --image oci:1 >/dev/null
+check "umoci makes the first layer" umoci raw add-layer --image oci:1 one.tar
+check "umoci makes the second layer" umoci raw add-layer --image oci:1 two.tar
+check "skopeo makes the archive" skopeo copy oci:oci:1 oci-archive:in.oci:layerd.test/two:1
+want_config=$(config_of oci:oci:1) want_manifest=$(manifest_of oci:oci:1)
+
+start_daemon data
+check "load" layerctl load in.oci
+is "the image id is the config's digest" "$(id_of layerd.test/two:1)" "$want_config"
+want_diff_ids=$(diff_ids layerd.test/two:1)
+check "save" layerctl save -o out.oci layerd.test/two:1
+check "save again" layerctl save -o again.oci layerd.test/two:1
+check "the same bytes" cmp out.oci again.oci
+check "save as Docker's" layerctl save --type docker -o out.docker layerd.test/two:1
+
+# ---- skopeo ----
+is "skopeo: the config as OCI archive" "$(config_of oci-archive:out.oci)" "$want_config"
+is "skopeo: the config as Docker archive" "$(config_of docker-archive:out.oci)" "$want_config"
+is "skopeo: the config of the Docker form" "$(config_of docker-archive:out.docker)" "$want_config"
+is "skopeo: by tag" "$(config_of oci-archive:out.oci:1)" "$want_config"
+is "skopeo: by name" "$(config_of docker-archive:out.oci:layerd.test/two:1)" "$want_config"
+for from in oci-archive:out.oci docker-archive:out.oci docker-archive:out.docker; do
+    check "skopeo: $from to a directory" skopeo copy "$from" dir:d
+    rm -rf d
+    check "skopeo: $from to Docker's archive" skopeo copy "$from" docker-archive:back.docker:layerd.test/back:1
+    check "load what skopeo made of $from" layerctl load back.docker
+    is "$from: the layers after skopeo" "$(diff_ids layerd.test/back:1)" "$want_diff_ids"
+    layerctl rmi layerd.test/back:1 >/dev/null
+    rm -f back.docker
+done
+
+# ---- umoci ----
+mkdir layout && tar -xf out.oci -C layout
+is "umoci: the tag" "$(umoci ls --layout layout)" 1
+check "umoci unpacks" umoci unpack --image layout:1 bundle
+check "create" layerctl create -m --name two layerd.test/two:1
+treedump bundle/rootfs | tail -n +2 >a.dump
+treedump "$(layerctl inspect two --format json | jq -r .mountpoint)" | tail -n +2 >b.dump
+check "umoci: the same tree" diff a.dump b.dump
+check "umount" layerctl umount two
+
+# ---- several images, and the root ----
+check "tag" layerctl tag layerd.test/two:1 layerd.test/other:1
+umoci new --image oci:none >/dev/null && skopeo copy oci:oci:none oci-archive:none.oci:layerd.test/none:1 >/dev/null 2>&1
+check "load an image without layers" layerctl load none.oci
+check "save three" layerctl save -o three.oci layerd.test/two:1 layerd.test/none:1 layerd.test/other:1
+is "skopeo: one of three by name" "$(config_of oci-archive:three.oci:layerd.test/other:1)" "$want_config"
+is "skopeo: an image without layers" "$(config_of oci-archive:three.oci:layerd.test/none:1)" "$(id_of layerd.test/none:1)"
+is "skopeo: of Docker's list" "$(config_of docker-archive:three.oci:layerd.test/other:1)" "$want_config"
+check "save the root" layerctl save --type rootfs -o root.tar layerd.test/two:1
+mkdir root && tar --xattrs --xattrs-include='*' --numeric-owner -xpf root.tar -C root
+treedump root | tail -n +2 >a.dump
+check "the root is the tree" diff a.dump b.dump
+
+# ---- blobs that are kept: the same manifest ----
+check "load with blobs" layerctl load --blobs keep in.oci
+check "save with blobs" layerctl save -o kept.oci layerd.test/two:1
+is "the manifest's digest" "$(manifest_of oci-archive:kept.oci)" "$want_manifest"
+is "the config under it" "$(config_of docker-archive:kept.oci)" "$want_config"
+check "save without them" layerctl save --blobs drop -o plain.oci layerd.test/two:1
+check "as before" cmp plain.oci out.oci
+check "skopeo takes kept blobs" skopeo copy oci-archive:kept.oci dir:d
+rm -rf d
+
+# ---- another daemon, which only copies ----
+stop_daemon
+start_daemon other --storage-driver vfs
+check "load elsewhere" layerctl load out.oci
+is "the same image" "$(id_of layerd.test/two:1) $(diff_ids layerd.test/two:1)" "$want_config $want_diff_ids"
+check "save elsewhere" layerctl save --blobs drop -o elsewhere.oci layerd.test/two:1
+check "the same bytes elsewhere" cmp elsewhere.oci out.oci
+
+# ---- buildah, podman: where they are ----
+for tool in buildah podman; do
+    command -v $tool >/dev/null || continue
+    export STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot
+    args=(--root /mnt/cstore --runroot /mnt/crun)
+    if ! $tool "${args[@]}" images >.log 2>&1; then
+        echo "$tool does not run here: $(head -n 1 .log)"
+        continue
+    fi
+    for from in oci-archive:out.oci docker-archive:out.oci docker-archive:out.docker; do
+        check "$tool pulls $from" $tool "${args[@]}" pull "$from"
+    done
+    if [[ $tool == podman ]]; then
+        check "podman loads" podman "${args[@]}" load -i three.oci
+        is "podman: the id" "$(podman "${args[@]}" images --no-trunc --format '{{.ID}}' layerd.test/other:1)" "sha256:$want_config"
+    fi
+    rm -rf cstore crun
+done
+
+stop_daemon
+printf '%d passed, %d failed\n' "$passed" "$failed"
+((failed == 0))
