@@ -28,9 +28,9 @@ enter_clean_room() {
     exec 9<.
     for dir in "${scratch[@]}"; do
         mount -t tmpfs -o mode=1777 layerd-tests "$dir" || exit 2
-        # This very tree may lie there.
+        # This very tree may lie there. Made canonical, the link would be the name that is empty now.
         if [[ $root/ == "$dir"/* ]]; then
-            mkdir -p "$root" && mount --bind /proc/self/fd/9 "$root" || exit 2
+            mkdir -p "$root" && mount --no-canonicalize --bind /proc/self/fd/9 "$root" || exit 2
         fi
     done
     exec 9<&-
