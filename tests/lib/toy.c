@@ -448,9 +448,10 @@ static void *serve(void *arg)
     pthread_mutex_unlock(&toy->lock);
 
     ld_loop_run(toy->jobs.loop);
+    ld_test_jobs_drain(&toy->jobs); /* operations whose clients left still know the server */
     ld_server_free(toy->server);
     ld_router_free(toy->router);
-    ld_test_jobs_end(&toy->jobs);
+    ld_test_jobs_free(&toy->jobs);
     return NULL;
 }
 
