@@ -82,13 +82,17 @@ static cJSON *mount_json(const struct ld_mount_spec *m)
     return json;
 }
 
-static cJSON *chain_json(struct ld_core *core, ld_sid tip)
+/* What it stands on: the image's layers by their chain IDs; how many layers there are in all, those
+ * of its snapshots included; and the snapshot that is the topmost. */
+static void add_ground(struct ld_core *core, const struct ld_container *c, cJSON *json)
 {
     struct ld_chain_sids *chain = ld_new(struct ld_chain_sids);
-    cJSON *list = cJSON_CreateArray();
+    cJSON *list = cJSON_AddArrayToObject(json, "chain");
     struct ld_err ignored = LD_ERR_INIT;
+    autofree char *parent = NULL;
+    uint64_t n_snapshots = 0;
 
-    if (ld_store_chain(ld_core_store(core), tip, chain, &ignored) < 0)
+    if (ld_store_chain(ld_core_store(core), c->parent_sid, chain, &ignored) < 0)
         chain->n = 0; /* the container shows as damaged */
     for (size_t i = 0; i < chain->n; i++) {
         struct ld_layer layer LD_AUTO(ld_layer_done) = {.sid = 0};
@@ -97,8 +101,11 @@ static cJSON *chain_json(struct ld_core *core, ld_sid tip)
             layer.chain_id)
             cJSON_AddItemToArray(list, cJSON_CreateString(layer.chain_id));
     }
+    (void)ld_store_snapshot_summary(ld_core_store(core), c->id, &n_snapshots, &parent, &ignored);
+    cJSON_AddItemToObject(json, "layers", ld_json_u64(chain->n));
+    cJSON_AddItemToObject(json, "snapshots", ld_json_u64(n_snapshots));
+    cJSON_AddItemToObject(json, "parent", ld_json_text(parent));
     free(chain);
-    return list;
 }
 
 struct cJSON *ld_container_json(struct ld_core *core, const struct ld_container_state *s,
@@ -110,7 +117,7 @@ struct cJSON *ld_container_json(struct ld_core *core, const struct ld_container_
     for (size_t i = 0; i < s->record.n_mounts; i++)
         cJSON_AddItemToArray(mounts, mount_json(&s->record.mounts[i]));
     cJSON_AddItemToObject(json, "config", ld_json_raw(s->record.config, "null"));
-    cJSON_AddItemToObject(json, "chain", chain_json(core, s->record.parent_sid));
+    add_ground(core, &s->record, json);
     if (usage)
         cJSON_AddItemToObject(json, "size", ld_json_usage(usage));
     return json;

@@ -265,7 +265,7 @@ struct cJSON *ld_layer_json(struct ld_core *core, const struct ld_layer *layer, 
     struct ld_chain_sids *chain = ld_new(struct ld_chain_sids);
     struct ld_layer parent LD_AUTO(ld_layer_done) = {.sid = 0};
     struct ld_users users LD_AUTO(ld_users_done) = {.n = 0};
-    size_t images = 0, depth;
+    size_t images = 0, containers = 0, depth;
     cJSON *json;
     int rc = ld_store_chain(store, layer->sid, chain, err);
 
@@ -275,8 +275,10 @@ struct cJSON *ld_layer_json(struct ld_core *core, const struct ld_layer *layer, 
         (layer->parent_sid && ld_store_layer_get(store, layer->parent_sid, &parent, err) < 0) ||
         ld_store_layer_users(store, layer->sid, &users, err) < 0)
         return NULL;
-    for (size_t i = 0; i < users.n; i++)
+    for (size_t i = 0; i < users.n; i++) {
         images += strcmp(users.item[i].kind, "image") == 0;
+        containers += strcmp(users.item[i].kind, "container") == 0;
+    }
     json = cJSON_CreateObject();
     cJSON_AddItemToObject(json, "chain_id", ld_json_text(layer->chain_id));
     cJSON_AddItemToObject(json, "diff_id", ld_json_text(layer->diff_id));
@@ -289,7 +291,8 @@ struct cJSON *ld_layer_json(struct ld_core *core, const struct ld_layer *layer, 
     cJSON_AddItemToObject(json, "reason", ld_json_text(layer->damage));
     cJSON_AddItemToObject(json, "created_at", ld_json_time(layer->created_ns));
     cJSON_AddItemToObject(json, "images", ld_json_u64(images));
-    cJSON_AddItemToObject(json, "containers", ld_json_u64(users.n - images));
+    cJSON_AddItemToObject(json, "containers", ld_json_u64(containers));
+    cJSON_AddItemToObject(json, "snapshots", ld_json_u64(users.n - images - containers));
     if (with_users)
         cJSON_AddItemToObject(json, "users", ld_json_users(&users));
     return json;

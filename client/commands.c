@@ -8,8 +8,9 @@
 #include "daemon/base/mem.h"
 
 const struct ld_cmd_group *const ld_cmds_all[] = {
-    &ld_cmds_image, &ld_cmds_container, &ld_cmds_files,  &ld_cmds_know,  &ld_cmds_volume,
-    &ld_cmds_layer, &ld_cmds_job,       &ld_cmds_system, &ld_cmds_other, NULL,
+    &ld_cmds_image,    &ld_cmds_container, &ld_cmds_files, &ld_cmds_know,
+    &ld_cmds_snapshot, &ld_cmds_volume,    &ld_cmds_layer, &ld_cmds_job,
+    &ld_cmds_system,   &ld_cmds_other,     NULL,
 };
 
 static const struct ld_opt common[] = {
@@ -96,12 +97,14 @@ const struct ld_cmd *ld_cmd_find(size_t n, const char *const *words, size_t *ret
         autofree char *both = ld_asprintf("%s %s", words[0], words[1]);
 
         cmd = by_name(both);
-        if (!cmd) {
+        if (cmd) {
+            *ret_used = 2;
+            return cmd;
+        }
+        if (!by_name(words[0])) { /* "snapshot" is a short form, too */
             (void)unknown(both, err);
             return NULL;
         }
-        *ret_used = 2;
-        return cmd;
     }
     cmd = n > 0 ? by_name(words[0]) : NULL;
     if (!cmd) {

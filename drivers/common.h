@@ -21,14 +21,20 @@ int ld_chain_open(const struct ld_driver_env *env, const struct ld_chain *chain,
                   struct ld_open_chain *ret, struct ld_err *err) ld_must_check;
 void ld_chain_close(struct ld_open_chain *chain);
 
+/* The same without its first n. */
+static inline struct ld_layers ld_layers_below(const struct ld_layers *layers, size_t n)
+{
+    return (struct ld_layers){.root = layers->root + n, .n = layers->n - n, .form = layers->form};
+}
+
 /* Removes what a failed operation or a trial left. What can't be removed is found later: in w as an
  * orphan, at the stage with the next start. */
 void ld_driver_discard(int dir, const char *name);
 
 /* The two trees to compare. */
 struct ld_diff {
-    struct ld_layers now;    /* one root: an overlay's upper, or a whole tree */
-    struct ld_layers before; /* the chain */
+    struct ld_layers now;    /* an overlay's upper on the container's own layers, or a whole tree */
+    struct ld_layers before; /* the chain below those */
     bool now_is_upper;       /* what it does not have is unchanged, unless hidden by a mark */
 
     /* Whole trees only. The inodes of `now` when it was made, in the order of the walk: one that is

@@ -2,7 +2,7 @@
  *
  * Both walks deliver paths in the same order, so each entry of the chain is met before, at or after
  * the present entry of the layer. Of an overlay's upper, what it does not mention is unchanged,
- * except below a directory that shows nothing of the chain (`pure`: an opaque one and all within):
+ * except below a directory that shows nothing of the chain (`pure`: a closed one and all within):
  * there, and anywhere in a whole tree, an entry that only the chain has was deleted. The opaque
  * mark alone proves nothing (it also sits on brand-new directories that were renamed), nor does a
  * whiteout: what lies below decides.
@@ -146,7 +146,7 @@ static int compare_both(struct walk *w, struct ld_err *err)
         return -1;
     if (!is_dir_a || !is_dir_b)
         pass_inside(w);
-    else if (w->a.is_opaque && w->pure_at == NOWHERE)
+    else if (w->a.is_closed && w->pure_at == NOWHERE)
         w->pure_at = w->a.depth;
     return 0;
 }

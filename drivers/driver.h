@@ -43,6 +43,8 @@ struct ld_driver_state {
 struct ld_writable {
     ld_sid sid;
     struct ld_chain chain;
+    size_t n_own; /* so many of the chain, from the top, are frozen states of the container itself:
+                     `changes` counts them in */
     struct ld_driver_state state;
 };
 
@@ -92,11 +94,11 @@ struct ld_driver {
     int (*in_use)(const struct ld_driver_env *env, const struct ld_writable *w, bool *ret_held,
                   struct ld_err *err);
 
-    /* Each change against the chain, exactly: type, mode, owner, rdev, target, xattrs, mtime, size
-     * and content decide. Component by component in byte order, a directory before what is in it.
-     * An entry replaced by one of another type is modified. Only the topmost of what was deleted is
-     * told, and nothing of what was in a directory that a file replaces. May run while the layer is
-     * mounted. */
+    /* Each change against the chain without its own layers, exactly: type, mode, owner, rdev,
+     * target, xattrs, mtime, size and content decide. Component by component in byte order, a
+     * directory before what is in it. An entry replaced by one of another type is modified. Only
+     * the topmost of what was deleted is told, and nothing of what was in a directory that a file
+     * replaces. May run while the layer is mounted. */
     int (*changes)(const struct ld_driver_env *env, const struct ld_writable *w, ld_change_fn sink,
                    void *arg, struct ld_err *err);
 
@@ -104,6 +106,18 @@ struct ld_driver {
      * it), and its form. The descriptor or -errno. */
     int (*open)(const struct ld_driver_env *env, const struct ld_writable *w,
                 enum ld_form *ret_form);
+
+    /* The next three make a layer of the writable one without a copy; NULL unless
+     * LD_DRIVER_UPPER_IS_LAYER. Nobody may hold it.
+     *
+     * Does it show just what its chain shows, the root's attributes included? */
+    int (*is_clean)(const struct ld_driver_env *env, const struct ld_writable *w, bool *ret,
+                    struct ld_err *err);
+    /* Makes w/NEXT: empty, on top of w, whose root's attributes it has. Not synced. */
+    int (*succeed)(const struct ld_driver_env *env, const struct ld_writable *w, ld_sid next,
+                   struct ld_err *err);
+    /* w/SID becomes layers/SID. May have been done before, as a whole or in part. */
+    int (*seal)(const struct ld_driver_env *env, ld_sid sid, struct ld_err *err);
 
     /* Bytes and inodes of w/SID on disk. */
     int (*usage)(const struct ld_driver_env *env, const struct ld_writable *w, struct ld_usage *ret,

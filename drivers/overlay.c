@@ -22,6 +22,7 @@
 #include "daemon/base/buf.h"
 #include "daemon/base/mem.h"
 #include "drivers/common.h"
+#include "drivers/overlay.h"
 
 enum {
     OPTIONS_MAX = 4095, /* mount(2) takes one page, NUL included */
@@ -202,23 +203,13 @@ static int dress_root(const struct ld_driver_env *env, const struct ld_writable 
 static int overlay_create(const struct ld_driver_env *env, struct ld_writable *w,
                           const bool *cancel, struct ld_err *err)
 {
-    struct ld_sid_text name = ld_sid_name(w->sid);
-    autoclose int dir = ld_make_dir(env->w_fd, name.text, 0700);
     autoclose int upper = -EBADF;
-    int rc;
 
     (void)cancel; /* it takes no time */
-    if (dir < 0)
-        return ld_err_sys(err, dir, "make writable layer %s", name.text);
-    upper = ld_make_dir(dir, "upper", 0700);
-    if (upper < 0)
-        rc = ld_err_sys(err, upper, "make the upper directory of writable layer %s", name.text);
-    else if (mkdirat(dir, "work", 0700) < 0)
-        rc = ld_err_sys(err, -errno, "make the work directory of writable layer %s", name.text);
-    else
-        rc = dress_root(env, w, upper, err);
-    if (rc < 0) {
-        ld_driver_discard(env->w_fd, name.text);
+    if (ld_overlay_make(env, w->sid, &upper, err) < 0)
+        return -1;
+    if (dress_root(env, w, upper, err) < 0) {
+        ld_driver_discard(env->w_fd, ld_sid_name(w->sid).text);
         return -1;
     }
     w->state = (struct ld_driver_state){.text = ""};
@@ -267,20 +258,30 @@ static int overlay_mount(const struct ld_driver_env *env, const struct ld_writab
 
 /* ---- changes, usage ---- */
 
+static int overlay_open_upper(const struct ld_driver_env *env, ld_sid sid)
+{
+    autofree char *path = ld_asprintf("%s/upper", ld_sid_name(sid).text);
+
+    return ld_tree_open_path(env->w_fd, path, O_PATH | O_DIRECTORY);
+}
+
 static int overlay_changes(const struct ld_driver_env *env, const struct ld_writable *w,
                            ld_change_fn sink, void *arg, struct ld_err *err)
 {
     LD_AUTO(ld_chain_close) struct ld_open_chain chain = {.fd = NULL};
-    autofree char *path = ld_asprintf("%s/upper", ld_sid_name(w->sid).text);
-    autoclose int upper = ld_tree_open_path(env->w_fd, path, O_PATH | O_DIRECTORY);
+    autofree int *own = ld_alloc0((w->n_own + 1) * sizeof(*own));
+    autoclose int upper = overlay_open_upper(env, w->sid);
     struct ld_diff diff = {.now_is_upper = true};
 
     if (upper < 0)
         return ld_err_sys(err, upper, "open writable layer %" LD_PRI_SID, w->sid);
     if (ld_chain_open(env, &w->chain, &chain, err) < 0)
         return -1;
-    diff.now = (struct ld_layers){.root = &upper, .n = 1, .form = LD_FORM_LAYER};
-    diff.before = chain.layers;
+    own[0] = upper;
+    for (size_t i = 0; i < w->n_own; i++)
+        own[i + 1] = chain.fd[i];
+    diff.now = (struct ld_layers){.root = own, .n = w->n_own + 1, .form = LD_FORM_LAYER};
+    diff.before = ld_layers_below(&chain.layers, w->n_own);
     return ld_diff_walk(&diff, sink, arg, err);
 }
 
@@ -421,5 +422,8 @@ const struct ld_driver ld_driver_overlay = {
     .in_use = overlay_in_use,
     .changes = overlay_changes,
     .open = overlay_open,
+    .is_clean = ld_overlay_is_clean,
+    .succeed = ld_overlay_succeed,
+    .seal = ld_overlay_seal,
     .usage = overlay_usage,
 };

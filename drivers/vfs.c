@@ -235,8 +235,10 @@ static int vfs_changes(const struct ld_driver_env *env, const struct ld_writable
         return ld_err_sys(err, r, "open writable layer %" LD_PRI_SID, w->sid);
     if (ld_chain_open(env, &w->chain, &chain, err) < 0)
         return -1;
+    if (w->n_own > 0)
+        diff.n_inode = 0; /* it tells what is as in the whole chain, which is not asked for */
     diff.now = (struct ld_layers){.root = &root, .n = 1, .form = LD_FORM_PLAIN};
-    diff.before = chain.layers;
+    diff.before = ld_layers_below(&chain.layers, w->n_own);
     diff.inode = inode;
     return ld_diff_walk(&diff, sink, arg, err);
 }

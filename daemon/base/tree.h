@@ -49,6 +49,8 @@ struct ld_node {
     enum ld_form form; /* of the tree it lies in */
     bool is_merged;    /* a directory that goes on in a layer further down */
     bool is_opaque;    /* a directory with an opaque mark (the root never) */
+    bool is_closed;    /* a directory that merging ended at: what layers still further down than
+                          these have there is hidden (a single layer: the same as is_opaque) */
     bool is_whiteout;  /* only with LD_TREE_WHITEOUTS: hides what lies below */
     bool is_leave;     /* the second visit of a directory, after all that is in it */
 };

@@ -92,8 +92,10 @@ int ld_merge_step(struct ld_merge *m, const struct ld_merge_part *p, int at)
 
     if (look <= LD_LOOK_ABSENT)
         return look;
-    if (m->is_found && look != LD_LOOK_DIR)
+    if (m->is_found && look != LD_LOOK_DIR) {
+        m->node.is_closed = true;
         return 1;
+    }
     if (look == LD_LOOK_DIR) {
         autoclose int fd = ld_open_dir(at, m->name);
         int r;
@@ -118,6 +120,7 @@ int ld_merge_step(struct ld_merge *m, const struct ld_merge_part *p, int at)
         m->node.is_opaque = look == LD_LOOK_DIR && mark == 'y';
     }
     m->node.is_merged = m->parts.n > 1;
+    m->node.is_closed = look == LD_LOOK_DIR && mark == 'y';
     return look != LD_LOOK_DIR || mark == 'y';
 }
 

@@ -10,10 +10,18 @@
 
 struct ld_op;
 
+/* What a clone is made from (see clone.h); all borrowed. */
+struct ld_container_origin {
+    const struct ld_container *container;
+    ld_sid tip_sid;               /* the state of it that the clone begins with */
+    const struct ld_layer *layer; /* the tip's, when its record is still to be made; or NULL */
+};
+
 /* What a create asks for; all borrowed. */
 struct ld_container_spec {
-    const char *name;  /* or NULL */
-    const char *image; /* reference or id */
+    const char *name;                         /* or NULL */
+    const char *image;                        /* reference or id */
+    const struct ld_container_origin *origin; /* instead of an image; NULL but for clones */
     const char *driver;
     const char *labels;      /* a JSON object as text, or NULL */
     const char *config;      /* likewise */

@@ -18,10 +18,10 @@
 #include "daemon/base/parse.h"
 #include "daemon/core/container.h"
 #include "daemon/core/image.h"
-#include "daemon/core/making.h"
 #include "daemon/core/rootfs.h"
 #include "daemon/core/state.h"
 #include "daemon/core/volume.h"
+#include "daemon/core/writable.h"
 #include "daemon/image/doc.h"
 #include "daemon/image/oci.h"
 #include "daemon/jobs/op.h"
@@ -45,12 +45,11 @@ struct create {
     struct ld_write for_volumes; /* the same, but an idempotency key is the container's */
     struct ld_container c;
     struct ld_chain_sids chain;
-    struct ld_writable writable;
+    struct ld_new_writable writable;
     const struct ld_driver *driver;
     char *made_volumes[MAX_MOUNTS];
     size_t n_made;
     char **image_volumes; /* paths, NULL at the end */
-    bool is_layer_made;
 };
 
 /* The same components, however many slashes are between and after them. */
@@ -216,11 +215,12 @@ static char *dup_or_null(const char *text)
     return text ? ld_strdup(text) : NULL;
 }
 
-static int fill(struct create *k, const struct ld_container_spec *spec, struct ld_err *err)
+/* What stands below: the image's layers. */
+static int stand_on_image(struct create *k, const struct ld_container_spec *spec,
+                          struct ld_err *err)
 {
     struct ld_image image LD_AUTO(ld_image_done) = {.id = NULL};
     struct ld_container *c = &k->c;
-    char id[65];
 
     if (ld_image_find(k->core, spec->image, &image, err) < 0 ||
         ld_store_chain(k->core->store, image.tip_sid, &k->chain, err) < 0 ||
@@ -230,11 +230,6 @@ static int fill(struct create *k, const struct ld_container_spec *spec, struct l
         (void)ld_err_set(err, LD_E_CORRUPT, "image '%s' has a damaged layer", spec->image);
         return ld_err_hint(err, "import the image again: that repairs the layer");
     }
-    if (ld_store_take_sid(k->core->store, &c->upper_sid, err) < 0)
-        return -1;
-    ld_random_hex(id, 32);
-    c->id = ld_strdup(id);
-    c->name = dup_or_null(spec->name);
     c->image_id = ld_strdup(image.id);
     for (size_t i = 0; i < image.n_refs && !c->image_ref; i++) {
         autofree char *shown = ld_image_short_ref(image.refs[i]);
@@ -243,7 +238,47 @@ static int fill(struct create *k, const struct ld_container_spec *spec, struct l
         if (strcmp(shown, asked) == 0)
             c->image_ref = ld_strdup(image.refs[i]);
     }
-    c->parent_sid = image.tip_sid;
+    c->parent_sid = c->base_sid = image.tip_sid;
+    return 0;
+}
+
+/* The same for a clone: a tip of the container it is made from. */
+static int stand_on_tip(struct create *k, const struct ld_container_origin *origin,
+                        struct ld_err *err)
+{
+    const struct ld_container *from = origin->container;
+    struct ld_container *c = &k->c;
+
+    if (ld_store_chain(k->core->store, origin->layer ? origin->layer->parent_sid : origin->tip_sid,
+                       &k->chain, err) < 0)
+        return -1;
+    if (k->chain.damaged)
+        return ld_err_set(err, LD_E_CORRUPT, "container '%s' stands on a damaged layer",
+                          from->name ? from->name : from->id);
+    c->image_id = dup_or_null(from->image_id);
+    c->image_ref = dup_or_null(from->image_ref);
+    c->base_sid = from->base_sid;
+    c->parent_sid = origin->tip_sid;
+    if (!origin->layer)
+        return 0;
+    if (k->chain.n == LD_MAX_LAYERS)
+        return ld_err_set(err, LD_E_CONFLICT, "a container can't stand on more than %d layers",
+                          LD_MAX_LAYERS);
+    memmove(k->chain.sid + 1, k->chain.sid, k->chain.n++ * sizeof(k->chain.sid[0]));
+    k->chain.sid[0] = origin->layer->sid; /* its directory is there, its record comes with ours */
+    return 0;
+}
+
+static int fill(struct create *k, const struct ld_container_spec *spec, struct ld_err *err)
+{
+    struct ld_container *c = &k->c;
+    char id[65];
+
+    if ((spec->origin ? stand_on_tip(k, spec->origin, err) : stand_on_image(k, spec, err)) < 0)
+        return -1;
+    ld_random_hex(id, 32);
+    c->id = ld_strdup(id);
+    c->name = dup_or_null(spec->name);
     c->driver = ld_strdup(k->driver->name);
     c->labels = dup_or_null(spec->labels);
     c->config = dup_or_null(spec->config);
@@ -257,56 +292,33 @@ static int fill(struct create *k, const struct ld_container_spec *spec, struct l
 
 static int make_layer(struct create *k, const bool *cancel, struct ld_err *err)
 {
-    k->writable.sid = k->c.upper_sid;
-    k->writable.chain = (struct ld_chain){.sid = k->chain.sid, .n = k->chain.n};
-    if (ld_making_begin(k->core, k->c.upper_sid, err) < 0)
+    struct ld_chain chain = {.sid = k->chain.sid, .n = k->chain.n};
+
+    if (ld_writable_begin(k->core, k->driver, &chain, cancel, &k->writable, err) < 0)
         return -1;
-    if (k->driver->create(&k->core->env, &k->writable, cancel, err) < 0)
-        return -1;
-    k->is_layer_made = true;
-    k->c.driver_state = dup_or_null(k->writable.state.text[0] ? k->writable.state.text : NULL);
+    k->c.upper_sid = k->writable.w.sid;
+    k->c.driver_state = dup_or_null(ld_writable_state(&k->writable));
     return 0;
 }
 
-/* The record, after everything it relies on is on the disk. The layer's own directory and what is
- * in it are made before their parent is synced, so all of them are named. */
-static int record(struct create *k, struct ld_err *err)
+/* The record, after everything it relies on is on the disk. */
+static int record(struct create *k, const struct ld_container_origin *origin, struct ld_err *err)
 {
-    struct ld_sid_text name = ld_sid_name(k->c.upper_sid);
-    autoclose int layer = ld_open_dir(k->core->root.w_fd, name.text);
-    autoclose int upper = layer < 0 ? -EBADF : ld_open_dir(layer, "upper");
-    int dirs[3];
     struct ld_write w = *k->w;
-    int r = 0;
 
-    if (layer < 0)
-        return ld_err_sys(err, layer, "open the new writable layer %s", name.text);
-    if (!k->c.ephemeral && upper < 0)
-        r = ld_syncfs(layer); /* a copy of many files */
-    if (r < 0)
-        return ld_err_sys(err, r, "sync the new writable layer %s", name.text);
-    if (upper >= 0)
-        dirs[w.n_dirs++] = upper;
-    dirs[w.n_dirs++] = layer;
-    dirs[w.n_dirs++] = k->core->root.w_fd;
-    w.dirs = dirs;
-    if (k->c.ephemeral)
-        w.n_dirs = 0;
-    return ld_store_container_add(k->core->store, &w, &k->c, err);
+    if (ld_writable_ready(k->core, &k->writable, k->c.ephemeral, &w, err) < 0)
+        return -1;
+    if (!origin)
+        return ld_store_container_add(k->core->store, &w, &k->c, err);
+    return ld_store_container_clone(k->core->store, &w, &k->c, origin->container->id, origin->layer,
+                                    err);
 }
 
 static void undo(struct create *k)
 {
-    struct ld_gone gone = {.sid = k->c.upper_sid, .place = LD_PLACE_W};
     struct ld_err ignored = LD_ERR_INIT;
 
-    if (k->is_layer_made) {
-        int r = ld_remove_tree(k->core->root.w_fd, ld_sid_name(gone.sid).text, NULL);
-
-        if (r < 0)
-            ld_warn("take back writable layer %" LD_PRI_SID ": %s; the next start does it",
-                    gone.sid, strerrordesc_np(-r));
-    }
+    ld_writable_undo(k->core, &k->writable);
     for (size_t i = 0; i < k->n_made; i++) {
         struct ld_removed removed LD_AUTO(ld_removed_done) = {.n = 0};
         struct ld_volume_removal how = {.purge = true};
@@ -323,7 +335,7 @@ static int create_new(struct create *k, const struct ld_container_spec *spec, co
         ld_core_driver(k->core, spec->driver, &k->driver, err) < 0 || fill(k, spec, err) < 0 ||
         add_mounts(k, spec, err) < 0 || make_layer(k, cancel, err) < 0)
         return -1;
-    return record(k, err);
+    return record(k, spec->origin, err);
 }
 
 /* The container made by a PUT of the same body before. 1: found. */
@@ -380,8 +392,7 @@ int ld_container_create(struct ld_core *core, const struct ld_write *w,
         ld_container_state_of(core, &record, ret);
     for (size_t i = 0; i < k->n_made; i++)
         free(k->made_volumes[i]);
-    if (k->c.upper_sid)
-        ld_making_end(core, k->c.upper_sid); /* recorded, or taken back */
+    ld_writable_end(core, &k->writable);
     ld_strv_free_p(&k->image_volumes);
     ld_container_done(&k->c);
     free(k);

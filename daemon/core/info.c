@@ -11,6 +11,7 @@
 #include <sys/utsname.h>
 
 #include "daemon/core/config.h"
+#include "daemon/core/freeze.h"
 #include "daemon/core/state.h"
 #include "daemon/jobs/lane.h"
 
@@ -190,7 +191,8 @@ int ld_disk_use_get(struct ld_core *core, const bool *cancel, struct ld_disk_use
     const struct ld_root *root = &core->root;
     int r;
 
-    if (ld_store_sums(core->store, &use.sums, err) < 0 || sum_unused(core, &use, err) < 0)
+    if (ld_freeze_count(core, cancel, err) < 0 || ld_store_sums(core->store, &use.sums, err) < 0 ||
+        sum_unused(core, &use, err) < 0)
         return -1;
     r = count_folder(&w, root->w_fd, &use.writable, &use.writable_count);
     if (r == 0)

@@ -174,6 +174,19 @@ enum ld_mount_state ld_mounts_probe(struct ld_mounts *m, const struct ld_rootfs 
     return state;
 }
 
+enum ld_mount_state ld_mounts_settle(struct ld_mounts *m, const struct ld_rootfs *spec)
+{
+    struct ld_mount_entry *e = ld_mounts_enter(m, spec->writable.sid);
+    enum ld_mount_state state = LD_MOUNTED;
+
+    if (!ld_entry_is_attached(m, e) && !e->views && !e->is_staged) {
+        ld_entry_close_kept(e);
+        state = spec->was_mounted && ld_entry_probe(m, e, spec) ? LD_HELD : LD_UNMOUNTED;
+    }
+    ld_mounts_leave(m, e);
+    return state;
+}
+
 bool ld_mounts_let_go(struct ld_mounts *m, ld_sid sid)
 {
     struct ld_mount_entry *e = ld_mounts_enter(m, sid);

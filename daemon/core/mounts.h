@@ -92,6 +92,11 @@ bool ld_mounts_device(struct ld_mounts *mounts, ld_sid sid, dev_t *ret);
 /* Probes a container that was mounted once and is not now. */
 enum ld_mount_state ld_mounts_probe(struct ld_mounts *mounts, const struct ld_rootfs *spec);
 
+/* Makes sure that nothing of ours is alive on the layer, if nobody uses it: closes a kept clone
+ * (which may wait for the disk), then probes. MOUNTED: it is mounted, or a view of it is open. As
+ * long as the container's key is held, an UNMOUNTED layer stays so. */
+enum ld_mount_state ld_mounts_settle(struct ld_mounts *mounts, const struct ld_rootfs *spec);
+
 /* A writable layer that was removed: closes a kept clone (which may wait for the disk) and forgets
  * it. False while a mount or a view of ours is still there. Others may hold it all the same: probe.
  */

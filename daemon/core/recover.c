@@ -17,6 +17,7 @@
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/base/parse.h"
+#include "daemon/core/freeze.h"
 #include "daemon/core/layer_blob.h"
 #include "daemon/core/layer_names.h"
 #include "daemon/core/making.h"
@@ -149,6 +150,9 @@ static int check_name(void *arg, const char *name, unsigned char d_type)
             quarantine(f, name);
         break;
     case LD_SID_LAYER:
+        /* A freeze was recorded, and its move cut off. */
+        if (f->place == LD_PLACE_W && ld_freeze_finish(f->core, sid, &err) < 0)
+            ld_error("complete the freeze of layer %" LD_PRI_SID ": %s", sid, err.message);
         if (is_blob_without_record(f, name, sid))
             ld_trash_discard(f->core, f->fd, name);
         break;

@@ -82,6 +82,16 @@ static int refuse_damaged(struct ld_core *core, const struct ld_container *c, ld
     return ld_err_hint(err, "import its image again: that repairs the layer");
 }
 
+/* The layers above the image's tip. */
+static size_t count_own(const struct ld_chain_sids *chain, ld_sid base)
+{
+    size_t n = 0;
+
+    while (n < chain->n && chain->sid[n] != base)
+        n++;
+    return n;
+}
+
 int ld_rootfs_load(struct ld_core *core, const struct ld_container *c, bool whole,
                    struct ld_loaded_rootfs *ret, struct ld_err *err)
 {
@@ -94,6 +104,7 @@ int ld_rootfs_load(struct ld_core *core, const struct ld_container *c, bool whol
         return -1;
     fs->writable.sid = c->upper_sid;
     fs->writable.chain = (struct ld_chain){.sid = ret->chain.sid, .n = ret->chain.n};
+    fs->writable.n_own = count_own(&ret->chain, c->base_sid);
     if (c->driver_state)
         (void)snprintf(fs->writable.state.text, sizeof(fs->writable.state.text), "%s",
                        c->driver_state); /* it was made from such a text */

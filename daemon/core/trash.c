@@ -19,6 +19,7 @@
 #include "daemon/base/fdio.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
+#include "daemon/core/freeze.h"
 #include "daemon/core/layer_names.h"
 #include "daemon/core/state.h"
 #include "daemon/jobs/lane.h"
@@ -195,7 +196,9 @@ static void run(struct ld_job *job)
         ld_trash_take(r->core, &removed);
         query.after = page.next;
     } while (query.after && !ld_flag_is_set(&r->cancel));
-    if (err.code)
+    if (!err.code)
+        (void)ld_freeze_count(r->core, &r->cancel, &err);
+    if (err.code && err.code != LD_E_CANCELED)
         ld_warn("the reaper: %s", err.message);
     ld_reserve_keep(&r->core->root);
 }

@@ -14,7 +14,7 @@
 #define COLUMNS                                                                                    \
     "seq, id, name, image_id, image_ref, parent_sid, upper_sid, driver, driver_state, labels,"     \
     " config, spec_digest, boot_id, read_only, auto_remove, ever_mounted, damage, created_ns,"     \
-    " version, removed_ns"
+    " version, removed_ns, base_sid"
 
 enum { PREFIX_MIN = 4, EXPIRE_AT_ONCE = 100 };
 
@@ -42,6 +42,7 @@ static void read_container(sqlite3_stmt *stmt, struct ld_container *c)
         .created_ns = ld_col_int(stmt, 17),
         .version = ld_col_u64(stmt, 18),
         .removed_ns = ld_col_int(stmt, 19),
+        .base_sid = ld_col_u64(stmt, 20),
     };
     c->ephemeral = c->boot_id != NULL;
 }
@@ -259,12 +260,13 @@ static int check_name_free(struct ld_tx *tx, const char *name, struct ld_err *er
     return rc;
 }
 
-/* What the container stands on is still there. */
-static int check_base(struct ld_tx *tx, const struct ld_container *c, struct ld_err *err)
+/* What the container stands on is still there. A clone needs layers, no image. */
+static int check_base(struct ld_tx *tx, const struct ld_container *c, bool is_clone,
+                      struct ld_err *err)
 {
     int rc = 1;
 
-    if (c->image_id)
+    if (c->image_id && !is_clone)
         rc = exists(tx->db, "SELECT 1 FROM images WHERE id = ?1", c->image_id, err);
     if (rc <= 0)
         return rc < 0 ? -1 : ld_err_missing(err, "image", c->image_id);
@@ -293,8 +295,8 @@ static int insert_container(struct ld_tx *tx, const struct ld_container *c, stru
         tx->db,
         "INSERT INTO containers(id, name, image_id, image_ref, parent_sid, upper_sid, driver,"
         " driver_state, labels, config, spec_digest, boot_id, read_only, auto_remove,"
-        " ever_mounted, damage, created_ns)"
-        " VALUES(?1,?2,?3,?4,?5,?6,?7,?8,json(?9),?10,?11,?12,?13,?14,?15,?16,?17)",
+        " ever_mounted, damage, created_ns, base_sid)"
+        " VALUES(?1,?2,?3,?4,?5,?6,?7,?8,json(?9),?10,?11,?12,?13,?14,?15,?16,?17,?18)",
         err);
 
     if (!stmt)
@@ -316,6 +318,7 @@ static int insert_container(struct ld_tx *tx, const struct ld_container *c, stru
     ld_bind(stmt, 15, c->ever_mounted);
     ld_bind(stmt, 16, c->damage);
     ld_bind(stmt, 17, c->created_ns ? c->created_ns : tx->now_ns);
+    ld_bind_id(stmt, 18, c->base_sid);
     return ld_sql_done(stmt, err);
 }
 
@@ -364,13 +367,36 @@ static int note_created(struct ld_tx *tx, const struct ld_container *c, struct l
                 ld_buf_check(&attributes) < 0 ? NULL : ld_buf_str(&attributes), err);
 }
 
+struct add {
+    struct ld_container container;
+    const char *from_id; /* of a clone: the container it is made from; or NULL */
+    const struct ld_layer *layer;
+};
+
+static int note_cloned(struct ld_tx *tx, const struct add *a, struct ld_err *err)
+{
+    LD_AUTO(ld_container_done) struct ld_container from = {0};
+    autobuf struct ld_buf attributes = LD_BUF_INIT(4096);
+
+    if (ld_container_living(tx, a->from_id, 0, &from, err) < 0)
+        return -1;
+    ld_buf_adds(&attributes, "{\"clone\":");
+    ld_json_add(&attributes, a->container.id);
+    ld_buf_adds(&attributes, ",\"clone_name\":");
+    ld_json_add(&attributes, a->container.name);
+    ld_buf_addc(&attributes, '}');
+    return note(tx, "container.clone", &from, ld_buf_str(&attributes), err);
+}
+
 static int add(struct ld_tx *tx, void *arg, struct ld_err *err)
 {
-    const struct ld_container *c = arg;
+    const struct add *a = arg;
+    const struct ld_container *c = &a->container;
     int64_t seq;
 
     if (ld_once_check(tx, err) < 0 || check_name_free(tx, c->name, err) < 0 ||
-        check_base(tx, c, err) < 0 || insert_container(tx, c, err) < 0)
+        (a->layer && ld_layer_insert(tx, a->layer, a->layer->parent_sid, err) < 0) ||
+        check_base(tx, c, a->from_id != NULL, err) < 0 || insert_container(tx, c, err) < 0)
         return -1;
     seq = sqlite3_last_insert_rowid(ld_db_handle(tx->db));
     for (size_t i = 0; i < c->n_mounts; i++) {
@@ -379,7 +405,9 @@ static int add(struct ld_tx *tx, void *arg, struct ld_err *err)
     }
     if (ld_once_record(tx, "container", c->id, err) < 0)
         return -1;
-    return note_created(tx, c, err);
+    if (note_created(tx, c, err) < 0)
+        return -1;
+    return a->from_id ? note_cloned(tx, a, err) : 0;
 }
 
 static size_t len_of(const char *text)
@@ -387,17 +415,27 @@ static size_t len_of(const char *text)
     return text ? strlen(text) : 0;
 }
 
-int ld_store_container_add(struct ld_store *store, const struct ld_write *w,
-                           const struct ld_container *c, struct ld_err *err)
+int ld_store_container_clone(struct ld_store *store, const struct ld_write *w,
+                             const struct ld_container *c, const char *from_id,
+                             const struct ld_layer *layer, struct ld_err *err)
 {
-    LD_AUTO(ld_container_done) struct ld_container copy = {0};
+    struct add add_it = {.from_id = from_id, .layer = layer};
     enum ld_sync sync = c->ephemeral && !w->once ? LD_SYNC_LAZY : LD_SYNC_FULL;
+    int rc;
 
     if (len_of(c->labels) > LD_STORE_MAX_DOC || len_of(c->config) > LD_STORE_MAX_DOC)
         return ld_err_set(err, LD_E_INVALID, "container '%s': labels or config are too large",
                           c->name ? c->name : c->id);
-    ld_container_copy(&copy, c);
-    return ld_store_write(store, w, sync, add, &copy, err);
+    ld_container_copy(&add_it.container, c);
+    rc = ld_store_write(store, w, sync, add, &add_it, err);
+    ld_container_done(&add_it.container);
+    return rc;
+}
+
+int ld_store_container_add(struct ld_store *store, const struct ld_write *w,
+                           const struct ld_container *c, struct ld_err *err)
+{
+    return ld_store_container_clone(store, w, c, NULL, NULL, err);
 }
 
 /* ---- changing ---- */
@@ -408,8 +446,8 @@ struct patch {
     struct ld_container now;
 };
 
-static int get_living(struct ld_tx *tx, const char *id, uint64_t if_match, struct ld_container *ret,
-                      struct ld_err *err)
+int ld_container_living(struct ld_tx *tx, const char *id, uint64_t if_match,
+                        struct ld_container *ret, struct ld_err *err)
 {
     int rc = get_by_id(tx->db, id, ret, err);
 
@@ -442,7 +480,7 @@ static int patch(struct ld_tx *tx, void *arg, struct ld_err *err)
     const char *name = p->patch->name;
     autosql stmt = NULL;
 
-    if (get_living(tx, p->id, p->patch->if_match, &old, err) < 0)
+    if (ld_container_living(tx, p->id, p->patch->if_match, &old, err) < 0)
         return -1;
     if (name && (!old.name || strcmp(name, old.name) != 0) && check_name_free(tx, name, err) < 0)
         return -1;
@@ -456,7 +494,7 @@ static int patch(struct ld_tx *tx, void *arg, struct ld_err *err)
     ld_bind(stmt, 1, p->id);
     ld_bind(stmt, 2, name);
     ld_bind(stmt, 3, p->patch->labels);
-    if (ld_sql_done(stmt, err) < 0 || get_living(tx, p->id, 0, &p->now, err) < 0)
+    if (ld_sql_done(stmt, err) < 0 || ld_container_living(tx, p->id, 0, &p->now, err) < 0)
         return -1;
     return note_update(tx, &old, &p->now, err);
 }
@@ -642,7 +680,7 @@ static int remove_container(struct ld_tx *tx, void *arg, struct ld_err *err)
     LD_AUTO(ld_container_done) struct ld_container c = {0};
     struct removal *removal = arg;
 
-    if (get_living(tx, removal->id, removal->how->if_match, &c, err) < 0)
+    if (ld_container_living(tx, removal->id, removal->how->if_match, &c, err) < 0)
         return -1;
     return remove_one(tx, &c, removal->how, "container.remove", &removal->removed, err);
 }

@@ -246,41 +246,6 @@ struct add {
     size_t n;
 };
 
-static int conflict(struct ld_err *err, const struct ld_layer *layer, const char *why)
-{
-    return ld_err_set(err, LD_E_CONFLICT, "layer %" LD_PRI_SID " (%s) %s", layer->sid,
-                      layer->chain_id ? layer->chain_id : "without chain ID", why);
-}
-
-static int insert_layer(struct ld_tx *tx, const struct ld_layer *layer, ld_sid parent,
-                        struct ld_err *err)
-{
-    autosql taken = ld_sql(tx->db, "SELECT 1 FROM layers WHERE sid = ?1 OR chain_id = ?2", err);
-    autosql stmt = NULL;
-    int64_t one;
-    int rc;
-
-    if (!taken)
-        return -1;
-    ld_bind(taken, 1, layer->sid);
-    ld_bind(taken, 2, layer->chain_id);
-    rc = ld_sql_int(taken, &one, err);
-    if (rc != 0)
-        return rc < 0 ? -1 : conflict(err, layer, "was added by somebody else meanwhile");
-    stmt = ld_sql(tx->db, "INSERT INTO layers VALUES(?1, ?2, ?3, ?4, ?5, NULL, ?6, ?7, ?8)", err);
-    if (!stmt)
-        return -1;
-    ld_bind(stmt, 1, layer->sid);
-    ld_bind_id(stmt, 2, parent);
-    ld_bind(stmt, 3, layer->diff_id);
-    ld_bind(stmt, 4, layer->chain_id);
-    ld_bind(stmt, 5, (int)layer->origin);
-    ld_bind(stmt, 6, layer->bytes);
-    ld_bind(stmt, 7, layer->inodes);
-    ld_bind(stmt, 8, layer->created_ns ? layer->created_ns : tx->now_ns);
-    return ld_sql_done(stmt, err);
-}
-
 /* A layer that the importer found: still there, on the same parent, and whole unless just repaired.
  */
 static int check_layer(struct ld_tx *tx, const struct ld_layer_add *add, ld_sid parent,
@@ -302,9 +267,9 @@ static int check_layer(struct ld_tx *tx, const struct ld_layer_add *add, ld_sid 
     if (rc < 0)
         return -1;
     if (rc == 0)
-        return conflict(err, &add->layer, "was removed meanwhile");
+        return ld_layer_conflict(err, &add->layer, "was removed meanwhile");
     if (!is_whole && add->how == LD_LAYER_REUSED)
-        return conflict(err, &add->layer, "turned out to be damaged meanwhile");
+        return ld_layer_conflict(err, &add->layer, "turned out to be damaged meanwhile");
     return 0;
 }
 
@@ -336,7 +301,7 @@ static int add_layers(struct ld_tx *tx, const struct ld_image_add *add, ld_sid *
                           add->image.id, add->n_layers, LD_MAX_LAYERS);
     for (size_t i = 0; i < add->n_layers; i++) {
         const struct ld_layer_add *layer = &add->layers[i];
-        int rc = layer->how == LD_LAYER_NEW ? insert_layer(tx, &layer->layer, parent, err)
+        int rc = layer->how == LD_LAYER_NEW ? ld_layer_insert(tx, &layer->layer, parent, err)
                                             : check_layer(tx, layer, parent, err);
 
         if (rc == 0 && layer->how == LD_LAYER_REPAIRED)
@@ -578,16 +543,38 @@ static int drop_ref(struct ld_tx *tx, const char *ref, const char *id, struct ld
         tx, &(struct ld_note){.type = "image.untag", .kind = "image", .id = id, .name = ref}, err);
 }
 
+/* Containers, then their snapshots. */
+static int list_all_users(struct ld_db *db, const char *id, struct ld_users *ret,
+                          struct ld_err *err)
+{
+    autosql stmt = ld_sql(db,
+                          "SELECT 'container', id, name, 0 AS rank, seq FROM containers"
+                          " WHERE image_id = ?1 AND removed_ns IS NULL"
+                          " UNION ALL SELECT 'snapshot', s.id, s.name, 1, s.seq"
+                          " FROM containers c JOIN snapshots s ON s.owner_id = c.id"
+                          " WHERE c.image_id = ?1 AND c.removed_ns IS NULL ORDER BY rank, seq",
+                          err);
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, id);
+    return ld_users_read(stmt, ret, err);
+}
+
 static int refuse_used(struct ld_tx *tx, const char *id, struct ld_err *err)
 {
     LD_AUTO(ld_users_done) struct ld_users users = {0};
+    size_t containers = 0;
 
-    if (list_users(tx->db, id, &users, err) < 0)
+    if (list_all_users(tx->db, id, &users, err) < 0)
         return -1;
     if (users.n == 0)
         return 0;
-    (void)ld_err_set(err, LD_E_IN_USE, "image '%s' is used by %zu container%s", id, users.n,
-                     users.n == 1 ? "" : "s");
+    while (containers < users.n && strcmp(users.item[containers].kind, "container") == 0)
+        containers++;
+    (void)ld_err_set(err, LD_E_IN_USE, "image '%s' is used by %zu container%s%s", id, containers,
+                     containers == 1 ? "" : "s",
+                     containers < users.n ? " and their snapshots" : "");
     (void)ld_err_hint(err, "remove the containers first, or force: they keep their layers");
     return ld_users_details(&users, err);
 }

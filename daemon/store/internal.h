@@ -124,9 +124,18 @@ int ld_blob_put(struct ld_tx *tx, ld_sid sid, const struct ld_kept_blob *blob,
                 struct ld_err *err) ld_must_check;
 int ld_blob_forget(struct ld_tx *tx, ld_sid sid, struct ld_err *err) ld_must_check;
 
+/* A new row on `parent`. conflict: its sid or chain ID is there already. */
+int ld_layer_insert(struct ld_tx *tx, const struct ld_layer *layer, ld_sid parent,
+                    struct ld_err *err) ld_must_check;
+
+int ld_layer_conflict(struct ld_err *err, const struct ld_layer *layer, const char *why);
+
 /* 1: a whole layer; 0: none or damaged. */
 int ld_layer_is_whole(struct ld_db *db, ld_sid sid, struct ld_err *err) ld_must_check;
 
+/* The living container: not_found, precondition (if_match 0: any version). */
+int ld_container_living(struct ld_tx *tx, const char *id, uint64_t if_match,
+                        struct ld_container *ret, struct ld_err *err) ld_must_check;
 /* The row of a container goes with its snapshots and the layers that only they needed. */
 int ld_container_destroy(struct ld_tx *tx, const char *id, struct ld_removed *removed,
                          struct ld_err *err) ld_must_check;

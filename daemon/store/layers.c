@@ -10,7 +10,8 @@
 #include "daemon/base/mem.h"
 #include "daemon/store/internal.h"
 
-#define COLUMNS "sid, parent_sid, diff_id, chain_id, origin, damage, bytes, inodes, created_ns"
+#define COLUMNS                                                                                    \
+    "sid, parent_sid, diff_id, chain_id, origin, damage, bytes, inodes, created_ns, uncounted"
 
 static void read_layer(sqlite3_stmt *stmt, struct ld_layer *layer)
 {
@@ -24,6 +25,7 @@ static void read_layer(sqlite3_stmt *stmt, struct ld_layer *layer)
         .bytes = ld_col_u64(stmt, 6),
         .inodes = ld_col_u64(stmt, 7),
         .created_ns = ld_col_int(stmt, 8),
+        .is_uncounted = ld_col_int(stmt, 9) != 0,
     };
 }
 
@@ -201,6 +203,91 @@ int ld_store_layer_set_damage(struct ld_store *store, const struct ld_write *w, 
     struct damage damage = {.sid = sid, .reason = reason};
 
     return ld_store_write(store, w, LD_SYNC_FULL, set_damage, &damage, err);
+}
+
+int ld_layer_conflict(struct ld_err *err, const struct ld_layer *layer, const char *why)
+{
+    return ld_err_set(err, LD_E_CONFLICT, "layer %" LD_PRI_SID " (%s) %s", layer->sid,
+                      layer->chain_id ? layer->chain_id : "without chain ID", why);
+}
+
+int ld_layer_insert(struct ld_tx *tx, const struct ld_layer *layer, ld_sid parent,
+                    struct ld_err *err)
+{
+    autosql taken = ld_sql(tx->db, "SELECT 1 FROM layers WHERE sid = ?1 OR chain_id = ?2", err);
+    autosql stmt = NULL;
+    int64_t one;
+    int rc;
+
+    if (!taken)
+        return -1;
+    ld_bind(taken, 1, layer->sid);
+    ld_bind(taken, 2, layer->chain_id);
+    rc = ld_sql_int(taken, &one, err);
+    if (rc != 0)
+        return rc < 0 ? -1 : ld_layer_conflict(err, layer, "was added by somebody else meanwhile");
+    stmt = ld_sql(tx->db,
+                  "INSERT INTO layers(sid, parent_sid, diff_id, chain_id, origin, bytes, inodes,"
+                  " created_ns, uncounted) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                  err);
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, layer->sid);
+    ld_bind_id(stmt, 2, parent);
+    ld_bind(stmt, 3, layer->diff_id);
+    ld_bind(stmt, 4, layer->chain_id);
+    ld_bind(stmt, 5, (int)layer->origin);
+    ld_bind(stmt, 6, layer->bytes);
+    ld_bind(stmt, 7, layer->inodes);
+    ld_bind(stmt, 8, layer->created_ns ? layer->created_ns : tx->now_ns);
+    ld_bind(stmt, 9, layer->is_uncounted);
+    return ld_sql_done(stmt, err);
+}
+
+struct count {
+    ld_sid sid;
+    uint64_t bytes, inodes;
+};
+
+static int set_count(struct ld_tx *tx, void *arg, struct ld_err *err)
+{
+    const struct count *count = arg;
+    autosql stmt = ld_sql(
+        tx->db, "UPDATE layers SET bytes = ?2, inodes = ?3, uncounted = 0 WHERE sid = ?1", err);
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, count->sid);
+    ld_bind(stmt, 2, count->bytes);
+    ld_bind(stmt, 3, count->inodes);
+    return ld_sql_done(stmt, err);
+}
+
+int ld_store_layer_set_count(struct ld_store *store, ld_sid sid, uint64_t bytes, uint64_t inodes,
+                             struct ld_err *err)
+{
+    struct count count = {.sid = sid, .bytes = bytes, .inodes = inodes};
+
+    /* What a power cut forgets is counted again. */
+    return ld_store_write(store, &LD_WRITE_SELF, LD_SYNC_LAZY, set_count, &count, err);
+}
+
+int ld_store_layer_uncounted(struct ld_store *store, ld_sid after, ld_sid *ret, struct ld_err *err)
+{
+    autoread read = {0};
+    autosql stmt = NULL;
+    int64_t sid = 0;
+
+    if (ld_read_begin(store, LD_READ_POINT, &read, err) < 0)
+        return -1;
+    stmt = ld_sql(read.db, "SELECT min(sid) FROM layers WHERE uncounted AND sid > ?1", err);
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, after);
+    if (ld_sql_int(stmt, &sid, err) < 0)
+        return -1;
+    *ret = (ld_sid)sid;
+    return 0;
 }
 
 int ld_layer_is_whole(struct ld_db *db, ld_sid sid, struct ld_err *err)

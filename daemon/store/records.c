@@ -19,6 +19,7 @@
 PAGE_DONE(layer, layer)
 PAGE_DONE(image, image)
 PAGE_DONE(container, container)
+PAGE_DONE(snapshot, snapshot)
 PAGE_DONE(volume, volume)
 PAGE_DONE(job, job_record)
 PAGE_DONE(trash, trash)
@@ -83,6 +84,15 @@ void ld_container_done(struct ld_container *container)
         ld_mount_spec_done(&container->mounts[i]);
     free(container->mounts);
     memset(container, 0, sizeof(*container));
+}
+
+void ld_snapshot_done(struct ld_snapshot *snapshot)
+{
+    free(snapshot->id);
+    free(snapshot->owner_id);
+    free(snapshot->name);
+    free(snapshot->labels);
+    memset(snapshot, 0, sizeof(*snapshot));
 }
 
 void ld_volume_done(struct ld_volume *volume)

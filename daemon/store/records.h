@@ -26,7 +26,8 @@ struct ld_layer {
     char *diff_id;     /* NULL until an image needs one */
     char *chain_id;    /* NULL likewise; unique */
     enum ld_origin origin;
-    char *damage; /* NULL: whole */
+    char *damage;      /* NULL: whole */
+    bool is_uncounted; /* bytes and inodes are not known yet, and 0 */
     uint64_t bytes;
     uint64_t inodes;
     int64_t created_ns;
@@ -73,7 +74,8 @@ struct ld_container {
     char *image_id;    /* NULL: made from a snapshot or nothing. May name an image removed since
                           (force) */
     char *image_ref;   /* as asked */
-    ld_sid parent_sid; /* the tip it stands on; 0: none */
+    ld_sid base_sid;   /* the tip of its image: what its changes are told against */
+    ld_sid parent_sid; /* the tip it stands on, the base or above it; 0: none */
     ld_sid upper_sid;
     char *driver;
     char *driver_state; /* the driver's own text */
@@ -91,6 +93,18 @@ struct ld_container {
     int64_t created_ns;
     uint64_t version; /* grows with each visible change: the ETag */
     int64_t removed_ns;
+};
+
+/* A named tip of a container: removed with it. */
+struct ld_snapshot {
+    char *id;
+    char *owner_id; /* the container */
+    char *name;     /* NULL: none; unique among those of its container */
+    char *labels;   /* JSON object, never NULL when read */
+    ld_sid tip_sid; /* 0: of a container without layers */
+    bool fuzzy;     /* taken while the container was written to */
+    int64_t created_ns;
+    uint64_t version;
 };
 
 struct ld_volume {
@@ -111,7 +125,7 @@ struct ld_event {
     uint64_t id; /* grows; gaps are normal */
     int64_t time_ns;
     char *type; /* "container.create" */
-    char *kind; /* of the object: container, image, volume, layer, system */
+    char *kind; /* of the object: container, image, snapshot, volume, layer, system */
     char *object_id;
     char *object_name;
     int64_t uid, pid; /* who asked; -1: the daemon itself */
@@ -221,6 +235,11 @@ struct ld_container_page {
     size_t n;
     uint64_t next;
 };
+struct ld_snapshot_page {
+    struct ld_snapshot *item;
+    size_t n;
+    uint64_t next;
+};
 struct ld_volume_page {
     struct ld_volume *item;
     size_t n;
@@ -254,6 +273,7 @@ void ld_kept_blob_done(struct ld_kept_blob *blob);
 void ld_image_done(struct ld_image *image);
 void ld_mount_spec_done(struct ld_mount_spec *mount);
 void ld_container_done(struct ld_container *container);
+void ld_snapshot_done(struct ld_snapshot *snapshot);
 void ld_volume_done(struct ld_volume *volume);
 void ld_event_done(struct ld_event *event);
 void ld_job_record_done(struct ld_job_record *job);
@@ -264,6 +284,7 @@ void ld_image_usage_done(struct ld_image_usage *usage);
 void ld_layer_page_done(struct ld_layer_page *page);
 void ld_image_page_done(struct ld_image_page *page);
 void ld_container_page_done(struct ld_container_page *page);
+void ld_snapshot_page_done(struct ld_snapshot_page *page);
 void ld_volume_page_done(struct ld_volume_page *page);
 void ld_job_page_done(struct ld_job_page *page);
 void ld_trash_page_done(struct ld_trash_page *page);

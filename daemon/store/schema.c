@@ -183,7 +183,17 @@ static const char step_3[] = "CREATE TABLE layer_blobs("
                              "  media_type TEXT NOT NULL,"
                              "  size INTEGER NOT NULL) STRICT;";
 
-static const char *const steps[] = {step_1, step_2, step_3};
+/* Snapshots: what `changes` compares with stays the image's tip however often a container is
+ * frozen; a frozen layer is counted later than it is made (bytes and inodes are 0 until then). */
+static const char step_4[] =
+    "ALTER TABLE containers ADD COLUMN base_sid INTEGER REFERENCES layers(sid);"
+    "UPDATE containers SET base_sid = parent_sid;"
+    "ALTER TABLE layers ADD COLUMN uncounted INTEGER NOT NULL DEFAULT 0;"
+    "CREATE INDEX layers_uncounted ON layers(sid) WHERE uncounted;"
+    "ALTER TABLE snapshots ADD COLUMN fuzzy INTEGER NOT NULL DEFAULT 0;"
+    "CREATE INDEX snapshots_by_owner ON snapshots(owner_id, seq);";
+
+static const char *const steps[] = {step_1, step_2, step_3, step_4};
 const struct ld_schema ld_schema = {.steps = steps, .n_steps = LD_ARRAY_LEN(steps)};
 
 static int read_pragma(struct ld_db *db, const char *text, int64_t *ret, struct ld_err *err)

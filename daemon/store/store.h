@@ -91,7 +91,7 @@ struct ld_once {
 /* What an event says; id, time and who are filled in by the store. Borrowed. */
 struct ld_note {
     const char *type; /* "container.mount" */
-    const char *kind; /* of the object: container, image, volume, layer, system */
+    const char *kind; /* of the object: container, image, snapshot, volume, layer, system */
     const char *id;   /* the object's, or NULL as the following */
     const char *name;
     const char *attributes; /* a JSON object as text */
@@ -104,7 +104,7 @@ struct ld_write {
     const char *request_id;      /* or NULL */
     const int *dirs;             /* directories that must be durable before the record is */
     size_t n_dirs;               /* LD_STORE_MAX_DIRS at most */
-    const struct ld_once *once;  /* or NULL; looked at by what makes things: add, tag */
+    const struct ld_once *once;  /* or NULL; looked at by what makes things: add, tag, freeze */
     const struct ld_note *notes; /* more events for the same transaction */
     size_t n_notes;
     bool dry_run; /* do it, report the result, undo it: no event, no change */
@@ -135,6 +135,11 @@ int ld_store_layer_list(struct ld_store *store, uint64_t after, size_t limit,
 /* Images, containers and snapshots whose chain has the layer. */
 int ld_store_layer_users(struct ld_store *store, ld_sid sid, struct ld_users *ret,
                          struct ld_err *err);
+/* What a frozen layer takes, once somebody has counted it. Not synced. */
+int ld_store_layer_set_count(struct ld_store *store, ld_sid sid, uint64_t bytes, uint64_t inodes,
+                             struct ld_err *err);
+/* The first sid above `after` of a layer that is not counted yet; 0: none. */
+int ld_store_layer_uncounted(struct ld_store *store, ld_sid after, ld_sid *ret, struct ld_err *err);
 /* reason NULL: it is whole again. not_found. */
 int ld_store_layer_set_damage(struct ld_store *store, const struct ld_write *w, ld_sid sid,
                               const char *reason, struct ld_err *err);
@@ -226,6 +231,12 @@ int ld_store_image_users(struct ld_store *store, const char *id, struct ld_users
 int ld_store_container_add(struct ld_store *store, const struct ld_write *w,
                            const struct ld_container *c, struct ld_err *err);
 
+/* A container on a tip of another one, whose image may be gone by now. `layer` (or NULL) is new and
+ * goes with it: c stands on it. Events container.create, and container.clone of `from`. */
+int ld_store_container_clone(struct ld_store *store, const struct ld_write *w,
+                             const struct ld_container *c, const char *from_id,
+                             const struct ld_layer *layer, struct ld_err *err);
+
 /* Whole id. not_found. */
 int ld_store_container_get(struct ld_store *store, const char *id, struct ld_container *ret,
                            struct ld_err *err);
@@ -286,6 +297,63 @@ int ld_store_container_remove(struct ld_store *store, const struct ld_write *w, 
  * called until *ret_more is false (100 each time). */
 int ld_store_expire(struct ld_store *store, struct ld_removed *ret_removed, bool *ret_more,
                     struct ld_err *err);
+
+/* ---- snapshots ---- */
+
+/* The present state of a container becomes a tip. */
+struct ld_freeze {
+    const char *container; /* id */
+    ld_sid upper_sid;      /* its writable layer, as the caller has seen it */
+    /* The state as a new layer on the container's tip; NULL: the tip itself has it (unchanged). */
+    const struct ld_layer *layer;
+    /* Its next writable layer, standing on the new one (whose sid is upper_sid: a freeze); 0: it
+     * keeps what it has (a capture). */
+    ld_sid next_sid;
+    bool is_ephemeral;
+    const struct ld_snapshot *snapshot; /* named so; tip_sid, version are the store's. Or NULL */
+};
+/* not_found: the container; conflict: it has another writable layer by now, or once.key was used
+ * for another request; exists: the snapshot's name (details.id), or once.key has its object. Event
+ * snapshot.create. That of an ephemeral container is not synced. */
+int ld_store_freeze(struct ld_store *store, const struct ld_write *w,
+                    const struct ld_freeze *freeze, struct ld_err *err);
+
+/* Of the container `owner` (its id), as a user says it: whole id, name, beginning of an id.
+ * not_found; conflict: ambiguous. */
+int ld_store_snapshot_find(struct ld_store *store, const char *owner, const char *text,
+                           struct ld_snapshot *ret, struct ld_err *err);
+struct ld_snapshot_query {
+    const char *owner; /* id of the container */
+    uint64_t after;
+    size_t limit;
+    const char *name_glob;         /* or NULL */
+    const struct ld_label *labels; /* all must be there */
+    size_t n_labels;
+    int64_t until_ns; /* created before, 0: any time */
+};
+int ld_store_snapshot_list(struct ld_store *store, const struct ld_snapshot_query *query,
+                           struct ld_snapshot_page *ret, struct ld_err *err);
+/* How many a container has, and which of them it stands on (the newest; NULL: none). Free it. */
+int ld_store_snapshot_summary(struct ld_store *store, const char *owner, uint64_t *ret_n,
+                              char **ret_parent, struct ld_err *err);
+
+/* not_found, precondition. Layers that nothing else needs leave with it. Event snapshot.remove. */
+int ld_store_snapshot_remove(struct ld_store *store, const struct ld_write *w, const char *owner,
+                             const char *id, uint64_t if_match, struct ld_removed *ret_removed,
+                             struct ld_err *err);
+
+struct ld_rollback {
+    const char *container, *snapshot; /* ids */
+    ld_sid upper_sid;                 /* as the caller has seen it */
+    ld_sid next_sid;                  /* its next writable layer, on the snapshot's tip */
+    const char *driver_state;         /* of that; or NULL */
+    bool is_ephemeral;
+};
+/* not_found; conflict: it has another writable layer by now, or the tip is damaged. The old
+ * writable layer, and layers that only it needed, are in ret_removed. Event container.rollback. */
+int ld_store_rollback(struct ld_store *store, const struct ld_write *w,
+                      const struct ld_rollback *rollback, struct ld_removed *ret_removed,
+                      struct ld_err *err);
 
 /* ---- volumes ---- */
 

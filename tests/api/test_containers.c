@@ -598,6 +598,12 @@ LD_API_TEST(containers, answer_404_on_every_route)
         {"GET", "/files?path=/", NULL},
         {"PUT", "/files?path=/x", NULL},
         {"DELETE", "/files?path=/x", NULL},
+        {"GET", "/snapshots", NULL},
+        {"POST", "/snapshots", NULL},
+        {"GET", "/snapshots/s", NULL},
+        {"DELETE", "/snapshots/s", NULL},
+        {"POST", "/snapshots/s/rollback", NULL},
+        {"POST", "/clone", NULL},
     };
 
     for (size_t i = 0; i < LD_ARRAY_LEN(rows); i++)
@@ -623,6 +629,12 @@ LD_API_TEST(containers, answer_conflict_on_every_route_for_an_ambiguous_prefix)
         {"GET", "/files?path=/", NULL},
         {"PUT", "/files?path=/x", NULL},
         {"DELETE", "/files?path=/x", NULL},
+        {"GET", "/snapshots", NULL},
+        {"POST", "/snapshots", NULL},
+        {"GET", "/snapshots/s", NULL},
+        {"DELETE", "/snapshots/s", NULL},
+        {"POST", "/snapshots/s/rollback", NULL},
+        {"POST", "/clone", NULL},
     };
     static struct ld_text ids[2000];
     char prefix[5] = "";

@@ -272,10 +272,16 @@ LD_API_TEST(http, refuses_bodies_over_a_mebibyte)
     static const struct {
         const char *method, *target;
     } rows[] = {
-        {"POST", "/v1/containers"},      {"PUT", "/v1/containers/a"},
-        {"PATCH", "/v1/containers/web"}, {"POST", "/v1/containers/web/mount"},
-        {"POST", "/v1/volumes"},         {"PUT", "/v1/volumes/a"},
+        {"POST", "/v1/containers"},
+        {"PUT", "/v1/containers/a"},
+        {"PATCH", "/v1/containers/web"},
+        {"POST", "/v1/containers/web/mount"},
+        {"POST", "/v1/volumes"},
+        {"PUT", "/v1/volumes/a"},
         {"POST", "/v1/images/base/tag"},
+        {"POST", "/v1/containers/web/snapshots"},
+        {"POST", "/v1/containers/web/snapshots/s/rollback"},
+        {"POST", "/v1/containers/web/clone"},
     };
     size_t len = (1 << 20) + 1;
     autofree char *body = ld_alloc0(len + 1);
@@ -310,6 +316,9 @@ LD_API_TEST(http, refuses_other_media_types)
         {"POST", "/v1/volumes", "text/plain"},
         {"PUT", "/v1/volumes/a", "text/plain"},
         {"POST", "/v1/images/base/tag", "text/plain"},
+        {"POST", "/v1/containers/web/snapshots", "text/plain"},
+        {"POST", "/v1/containers/web/snapshots/s/rollback", "text/plain"},
+        {"POST", "/v1/containers/web/clone", "text/plain"},
         {"PUT", "/v1/containers/web/files?path=/etc", "application/x-www-form-urlencoded"},
     };
 

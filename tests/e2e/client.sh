@@ -365,6 +365,43 @@ test_containers() {
     is "anonymous ones go" "$(layerctl volume ls -q -f anonymous=1)" ""
 }
 
+test_snapshots() {
+    run 0 layerctl create -m --name snap base:1
+    mnt=$out
+    echo one >"$mnt/etc/state"
+    run 4 layerctl snapshot snap early
+    has stderr "$err" "unmount"
+    run 0 layerctl umount snap
+    run 0 layerctl snapshot snap early
+    is "snapshot" "$out" early
+    run 4 layerctl snapshot create snap early
+    run 0 layerctl snapshot create -l why=test snap
+    is "without a name it has an id" ${#out} 64
+    run 0 layerctl snapshot rm snap "${out:0:12}"
+    mnt=$(layerctl mount snap)
+    echo two >"$mnt/etc/state"
+    layerctl umount snap >/dev/null
+    run 0 layerctl snapshots snap
+    has snapshots "$out" "early*exact"
+    is "names alone" "$(layerctl snapshot ls -q snap)" early
+    run 0 layerctl snapshot inspect snap early
+    has inspect "$out" '"consistency":*"exact"'
+    run 0 layerctl clone -s early -l a=b snap twin
+    is "clone" "$out" twin
+    is "the clone has the old state" "$(layerctl cat twin:/etc/state)" one
+    is "the container its own" "$(layerctl cat snap:/etc/state)" two
+    run 0 layerctl rollback snap early
+    is "rollback" "$(layerctl cat snap:/etc/state)" one
+    run 3 layerctl rollback snap never
+    run 3 layerctl snapshot nothing
+    run 2 layerctl snapshot rollback snap
+    run 0 layerctl container fork twin
+    run 0 layerctl rm -v "$out" twin
+    run 0 layerctl snapshot rm snap early
+    run 3 layerctl snapshot rm snap early
+    run 0 layerctl rm -v snap
+}
+
 test_volumes() {
     run 0 layerctl volume create --ensure -l a=b cache
     is "volume create" "$out" cache
@@ -496,7 +533,8 @@ make_images
 test_without_daemon
 export LAYERD_HOST=unix:///mnt/run/layerd.sock
 start_daemon
-for part in test_images test_once_and_dry_run test_containers test_volumes test_cp test_system; do
+for part in test_images test_once_and_dry_run test_containers test_snapshots test_volumes test_cp \
+    test_system; do
     $part
     if ! kill -0 "$daemon" 2>/dev/null; then
         wait "$daemon"

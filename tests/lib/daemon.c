@@ -6,9 +6,11 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <criterion/criterion.h>
@@ -177,6 +179,29 @@ void ld_daemon_kill(struct ld_daemon *d)
     cr_assert(d->pid > 0 && kill(d->pid, SIGKILL) == 0);
     cr_assert_eq(waitpid(d->pid, NULL, 0), d->pid);
     d->pid = 0;
+}
+
+void ld_daemon_cut_power(struct ld_daemon *d, const char *fs)
+{
+    /* XFS_IOC_GOINGDOWN, ext4's too: 2 flushes nothing. */
+    const unsigned long shutdown_ioctl = _IOR('X', 125, uint32_t);
+    struct timespec moment = {.tv_nsec = 20000000};
+    autofree char *path = ld_asprintf("%s/%s", ld_test_dir(), fs);
+    autoclose int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    uint32_t how = 2;
+
+    cr_assert(dir >= 0);
+    /* A second user of the loop device, or it detaches with the last unmount. */
+    ld_test_sh("dev=$(findmnt -no SOURCE %s); echo $dev > /mnt/device", path);
+    cr_assert_eq(ioctl(dir, shutdown_ioctl, &how), 0, "%s", strerror(errno));
+    ld_close_p(&dir);
+    (void)nanosleep(&moment,
+                    NULL); /* the daemon goes on for a moment on a disk that is not there */
+    ld_daemon_kill(d);
+    ld_test_sh("exec 9<$(cat /mnt/device); "
+               "for m in $(awk -v p=%s/ 'index($5, p) == 1 {print $5}' /proc/self/mountinfo | "
+               "tac); do umount -l $m; done; umount %s && mount $(cat /mnt/device) %s",
+               d->run_root, path, path);
 }
 
 void ld_daemon_end(struct ld_daemon *d)

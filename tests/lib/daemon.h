@@ -34,6 +34,9 @@ char *ld_daemon_fails(struct ld_daemon *d);
 void ld_daemon_stop(struct ld_daemon *d);
 /* SIGKILL, and waits until it is gone. */
 void ld_daemon_kill(struct ld_daemon *d);
+/* The power goes: shuts the file system FS (made by ld_test_fs, ext4 or xfs) below the data root
+ * down without flushing, kills the daemon, unmounts all of it and mounts it again. */
+void ld_daemon_cut_power(struct ld_daemon *d, const char *fs);
 /* Stop, when it is running, then free. */
 void ld_daemon_end(struct ld_daemon *d);
 
