@@ -296,7 +296,7 @@ Test(openapi, refuses_requests_that_should_not_have_been_accepted)
 {
     struct ld_openapi *api = ld_openapi_open(NULL);
     static const struct ld_openapi_header headers[] = {
-        COMMON, JSON, {"ETag", "\"1\""}, {"Location", "/v1/volumes/" ID64}};
+        COMMON, JSON, {"ETag", "\"1-0123456789abcdef\""}, {"Location", "/v1/volumes/" ID64}};
     static const char body[] =
         "{\"id\":\"" ID64
         "\",\"name\":\"a\",\"anonymous\":false,\"labels\":{},\"state\":\"ok\",\"reason\":null,"
