@@ -28,6 +28,7 @@ struct snapshot_call {
     struct ld_container_state state;
     struct ld_removed removed;
     uint64_t if_match;
+    bool live;
 };
 
 static void free_call(struct ld_call *call)
@@ -92,9 +93,10 @@ static int read_body(struct snapshot_call *c, const char *members, struct ld_err
 static int run_take(struct ld_call *call, struct ld_err *err)
 {
     struct snapshot_call *c = (struct snapshot_call *)call;
-    struct ld_snapshot_spec spec = {.name = c->name, .labels = c->labels};
+    struct ld_snapshot_spec spec = {.name = c->name, .labels = c->labels, .live = c->live};
 
-    return ld_snapshot_create(call->core, &call->w, c->container, &spec, &c->record, err);
+    return ld_snapshot_create(call->core, &call->w, c->container, &spec, &call->op.cancel,
+                              &c->record, err);
 }
 
 static void reply_taken(struct ld_call *call)
@@ -121,6 +123,7 @@ static void take(struct ld_request *req)
     struct snapshot_call *c = new_call(req, LD_LANE_QUICK, run_take, reply_taken);
     struct ld_err err = LD_ERR_INIT;
 
+    c->live = ld_request_flag(req, "live");
     c->owner = ld_strdup(ld_request_param(req, "container"));
     if (ld_call_once(&c->call, take_again))
         return;
@@ -346,7 +349,7 @@ void ld_routes_snapshots(struct ld_router *router)
     static const struct ld_route routes[] = {
         {"GET", "/v1/containers/{container}/snapshots", list, LD_ROUTE_METADATA,
          "limit after filter*"},
-        {"POST", "/v1/containers/{container}/snapshots", take, LD_ROUTE_JSON_OPTIONAL, NULL},
+        {"POST", "/v1/containers/{container}/snapshots", take, LD_ROUTE_JSON_OPTIONAL, "live?"},
         {"GET", "/v1/containers/{container}/snapshots/{snapshot}", inspect, LD_ROUTE_METADATA,
          NULL},
         {"DELETE", "/v1/containers/{container}/snapshots/{snapshot}", remove_snapshot, 0,

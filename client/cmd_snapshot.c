@@ -46,14 +46,21 @@ static int run_create(struct ld_cli *cli, struct ld_err *err)
     if (name)
         (void)cJSON_AddStringToObject(body, "name", name);
     if (ld_labels_from_args(cli->args, body, err) < 0 ||
-        ld_object_url(LD_KIND_CONTAINER, ld_args_get(cli->args, 0), "snapshots", &url, err) < 0 ||
-        ld_api_json(cli, "POST", ld_buf_str(&url), body, &snapshot, err) < 0)
+        ld_object_url(LD_KIND_CONTAINER, ld_args_get(cli->args, 0), "snapshots", &url, err) < 0)
+        return -1;
+    if (ld_args_flag(cli->args, "live"))
+        ld_url_query(&url, "live", "1");
+    if (ld_api_json(cli, "POST", ld_buf_str(&url), body, &snapshot, err) < 0)
         return -1;
     print_name(cli, snapshot);
     return 0;
 }
 
-static const struct ld_opt create_opts[] = {LD_OPT_LABEL, LD_OPT_FORMAT};
+static const struct ld_opt create_opts[] = {
+    {"live", 0, NULL, false, "copy a mounted container while it changes", NULL},
+    LD_OPT_LABEL,
+    LD_OPT_FORMAT,
+};
 
 static const struct ld_column columns[] = {
     {"NAME", .shrinks = true}, {"ID"}, {"CREATED"}, {"CONSISTENCY"}};
@@ -161,9 +168,11 @@ static const struct ld_cmd cmds[] = {
         .max_operands = 2,
         .complete = "container",
         .summary = "Take a snapshot of a container and print its name",
-        .details = "The present state of the container's own files, to return to by rollback or to "
-                   "begin other "
-                   "containers with by clone. Copies nothing; the container must not be mounted.",
+        .details =
+            "The present state of the container's own files, to return to by rollback or to "
+            "begin other "
+            "containers with by clone. Of a mounted container its changes are copied, unless "
+            "somebody has a file in it open for writing.",
         .opts = LD_CMD_OPTS(create_opts),
         .run = run_create,
     },

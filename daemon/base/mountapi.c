@@ -64,6 +64,16 @@ int ld_mount_set_rdonly(int mount_fd, bool on)
     return mount_setattr(mount_fd, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0 ? -errno : 0;
 }
 
+int ld_mount_set_sb_rdonly(int fd, bool on)
+{
+    autoclose int fs = fspick(fd, "", FSPICK_EMPTY_PATH | FSPICK_CLOEXEC);
+
+    if (fs < 0 || fsconfig(fs, FSCONFIG_SET_FLAG, on ? "ro" : "rw", NULL, 0) < 0 ||
+        fsconfig(fs, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0) < 0)
+        return -errno;
+    return 0;
+}
+
 int ld_mount_tmpfs(const char *source, uint64_t size, mode_t mode)
 {
     autoclose int fs = fsopen("tmpfs", FSOPEN_CLOEXEC);

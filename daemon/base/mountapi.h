@@ -32,6 +32,10 @@ int ld_mount_move(int from_dir, const char *from, int to_dir, const char *to) ld
 
 int ld_mount_set_rdonly(int mount_fd, bool on) ld_must_check;
 
+/* The same for the whole file system that `fd` (O_PATH) is the root of a mount of: it holds for all
+ * its mounts in all namespaces. -EBUSY: something is open for writing. */
+int ld_mount_set_sb_rdonly(int fd, bool on) ld_must_check;
+
 /* A tmpfs, detached: size in bytes (0: the kernel's default), source: what mountinfo shows. */
 int ld_mount_tmpfs(const char *source, uint64_t size, mode_t mode) ld_must_check;
 

@@ -176,6 +176,15 @@ int ld_node_copy_attrs(const struct ld_node *node, int fd, enum ld_form form,
 int ld_tree_copy(const struct ld_layers *layers, int dir, enum ld_form form, const bool *cancel,
                  struct ld_err *err) ld_must_check;
 
+/* The same into one layer (LD_FORM_LAYER): what the copied ones hide of those still further down,
+ * it hides, too. `below`, those further down; then only marks that hide something are made (overlay
+ * shows a whiteout that hides nothing). NULL: all marks are. */
+enum ld_copy_flags {
+    LD_COPY_LIVE = 1 << 0, /* it may change meanwhile: what vanishes is left out */
+};
+int ld_tree_copy_layer(const struct ld_layers *layers, const struct ld_layers *below, int dir,
+                       unsigned flags, const bool *cancel, struct ld_err *err) ld_must_check;
+
 /* ---- attributes (fd may be O_PATH and of any type, symlinks too) ---- */
 
 struct ld_xattr {

@@ -7,6 +7,7 @@
 #include "daemon/base/mem.h"
 #include "daemon/core/state.h"
 #include "daemon/core/tip.h"
+#include "daemon/core/writable.h"
 #include "daemon/jobs/op.h"
 
 int ld_clone_admit(struct ld_core *core, const char *origin, const struct ld_clone_spec *spec,
@@ -45,15 +46,18 @@ static int copy_mounts(struct ld_core *core, const struct ld_container *from,
 }
 
 static int find_tip(struct ld_core *core, const struct ld_write *w, const struct ld_container *from,
-                    const char *snapshot, ld_sid *ret, struct ld_err *err)
+                    const char *snapshot, const bool *cancel, struct ld_tip *ret,
+                    struct ld_err *err)
 {
     struct ld_snapshot s LD_AUTO(ld_snapshot_done) = {.id = NULL};
+    struct ld_tip_how how = {.cancel = cancel};
 
+    *ret = (struct ld_tip){.sid = 0};
     if (!snapshot)
-        return ld_tip_of(core, w, from, NULL, ret, err);
+        return ld_tip_of(core, w, from, &how, ret, err);
     if (ld_store_snapshot_find(core->store, from->id, snapshot, &s, err) < 0)
         return -1;
-    *ret = s.tip_sid;
+    ret->sid = s.tip_sid;
     return 0;
 }
 
@@ -74,12 +78,18 @@ static int clone_of(struct ld_core *core, const struct ld_write *w, const struct
                                      .read_only = from->read_only,
                                      .ephemeral = from->ephemeral,
                                      .auto_remove = from->auto_remove};
+    struct ld_tip tip;
     bool made;
+    int rc;
 
     if (copy_mounts(core, from, mounts, err) < 0 ||
-        find_tip(core, w, from, how->snapshot, &origin.tip_sid, err) < 0)
+        find_tip(core, w, from, how->snapshot, cancel, &tip, err) < 0)
         return -1;
-    return ld_container_create(core, w, &spec, cancel, ret, &made, err);
+    origin.tip_sid = tip.sid;
+    origin.layer = tip.capture.is_changed ? &tip.capture.layer : NULL;
+    rc = ld_container_create(core, w, &spec, cancel, ret, &made, err);
+    ld_capture_end(core, &tip.capture, rc == 0 || ld_is_undecided(err));
+    return rc;
 }
 
 int ld_clone_create(struct ld_core *core, const struct ld_write *w, const char *origin,

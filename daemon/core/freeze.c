@@ -54,7 +54,7 @@ int ld_freeze_finish(struct ld_core *core, ld_sid sid, struct ld_err *err)
     return ld_driver_overlay.seal(&core->env, sid, err);
 }
 
-static int refuse_depth(const struct ld_tip_spec *spec, struct ld_err *err)
+int ld_freeze_check_depth(const struct ld_tip_spec *spec, struct ld_err *err)
 {
     if (spec->rootfs->chain.n < LD_MAX_LAYERS)
         return 0;
@@ -75,7 +75,7 @@ static int freeze_changed(struct ld_core *core, const struct ld_write *w,
                                .is_ephemeral = c->ephemeral,
                                .snapshot = spec->snapshot};
 
-    if (refuse_depth(spec, err) < 0 || ld_store_take_sid(core->store, &freeze.next_sid, err) < 0)
+    if (ld_freeze_check_depth(spec, err) < 0 || ld_store_take_sid(core->store, &freeze.next_sid, err) < 0)
         return -1;
     if (make_next(core, spec, freeze.next_sid, err) < 0) {
         take_back(core, freeze.next_sid);

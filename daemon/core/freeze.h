@@ -20,6 +20,9 @@ struct ld_tip_spec {
 int ld_freeze(struct ld_core *core, const struct ld_write *w, const struct ld_tip_spec *spec,
               ld_sid *ret_tip, struct ld_err *err);
 
+/* conflict: one more layer would be too many. */
+int ld_freeze_check_depth(const struct ld_tip_spec *spec, struct ld_err *err);
+
 /* Start: w/SID is recorded as a frozen layer: what was cut off is done. Again is fine. */
 int ld_freeze_finish(struct ld_core *core, ld_sid sid, struct ld_err *err);
 

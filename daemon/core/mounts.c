@@ -369,6 +369,25 @@ static ld_sid sid_of_line(const struct sweep *s, const struct ld_mountinfo *line
     return text && ld_parse_u64(text, 1, UINT64_MAX, &sid) == 0 ? sid : 0;
 }
 
+/* The superblocks of overlays are always writable: one that is not was being captured when we were
+ * killed. */
+static void make_writable(const struct sweep *s, const char *id, const struct ld_mountinfo *line)
+{
+    autoclose int fd = -EBADF;
+    int r;
+
+    if (strcmp(line->fstype, "overlay") != 0 || strncmp(line->super_options, "ro", 2) != 0 ||
+        (line->super_options[2] && line->super_options[2] != ','))
+        return;
+    fd = ld_mounts_open_place(s->m, id);
+    r = fd < 0 ? fd : ld_mount_set_sb_rdonly(fd, false);
+    if (r < 0)
+        ld_error("container '%s' is read-only and can't be made writable again: %s", id,
+                 strerrordesc_np(-r));
+    else
+        ld_info("container '%s' was being captured: it is writable again", id);
+}
+
 static int adopt(void *arg, const struct ld_mountinfo *line)
 {
     struct sweep *s = arg;
@@ -388,6 +407,7 @@ static int adopt(void *arg, const struct ld_mountinfo *line)
     ld_entry_set(s->m, e, mount_id, false);
     note_device(s->m, e);
     ld_mounts_leave(s->m, e);
+    make_writable(s, id, line);
     return 0;
 }
 

@@ -1,4 +1,5 @@
-/* What the files of the mounts module share: mounts.c (table, attach), unmount.c, view.c.
+/* What the files of the mounts module share: mounts.c (table, attach), unmount.c, view.c,
+ * quiesce.c.
  *
  * One entry per writable layer that is mounted, kept, viewed or held. entry->work serializes the
  * system calls for that layer and is held across them: it belongs to one object and no callback
@@ -67,6 +68,10 @@ bool ld_entry_probe(struct ld_mounts *m, struct ld_mount_entry *e, const struct 
 /* Mounts the layer at stage/NAME, an empty directory: from the kept clone or anew. */
 int ld_entry_mount_at_stage(struct ld_mounts *m, struct ld_mount_entry *e,
                             const struct ld_rootfs *spec, const char *name, struct ld_err *err);
+
+/* busy, with who has something of `place` (O_PATH; or -errno: of the whole mount) in use. -1. */
+int ld_entry_busy(const struct ld_mounts *m, const struct ld_rootfs *spec, int place,
+                  struct ld_err *err);
 
 /* Takes k, a clone of a mount just unmounted: kept until the close lane comes to it. */
 void ld_entry_keep(struct ld_mounts *m, struct ld_mount_entry *e, int k,

@@ -37,24 +37,26 @@ static int check_name(const char *name, struct ld_err *err)
 }
 
 static int take(struct ld_core *core, const struct ld_write *w, const struct ld_container *c,
-                const struct ld_snapshot_spec *spec, struct ld_snapshot *ret, struct ld_err *err)
+                const struct ld_snapshot_spec *spec, const bool *cancel, struct ld_snapshot *ret,
+                struct ld_err *err)
 {
     char id[65];
     struct ld_snapshot snapshot = {.id = id,
                                    .name = (char *)spec->name, /* only read */
                                    .labels = (char *)spec->labels,
                                    .created_ns = ld_now_ns()};
-    ld_sid tip;
+    struct ld_tip_how how = {.snapshot = &snapshot, .live = spec->live, .cancel = cancel};
+    struct ld_tip tip;
 
     ld_random_hex(id, 32);
-    if (ld_tip_of(core, w, c, &snapshot, &tip, err) < 0)
+    if (ld_tip_of(core, w, c, &how, &tip, err) < 0)
         return -1;
     return ld_store_snapshot_find(core->store, c->id, id, ret, err);
 }
 
 int ld_snapshot_create(struct ld_core *core, const struct ld_write *w, const char *container,
-                       const struct ld_snapshot_spec *spec, struct ld_snapshot *ret,
-                       struct ld_err *err)
+                       const struct ld_snapshot_spec *spec, const bool *cancel,
+                       struct ld_snapshot *ret, struct ld_err *err)
 {
     struct ld_container c LD_AUTO(ld_container_done) = {.id = NULL};
     struct ld_snapshot other LD_AUTO(ld_snapshot_done) = {.id = NULL};
@@ -68,7 +70,7 @@ int ld_snapshot_create(struct ld_core *core, const struct ld_write *w, const cha
         other.name && strcmp(other.name, spec->name) == 0)
         return ld_err_set(err, LD_E_EXISTS, "container '%s' has a snapshot '%s' already",
                           c.name ? c.name : c.id, spec->name);
-    if (take(core, w, &c, spec, ret, err) < 0)
+    if (take(core, w, &c, spec, cancel, ret, err) < 0)
         return ld_err_prefix(err, "container '%s'", c.name ? c.name : c.id);
     return 0;
 }

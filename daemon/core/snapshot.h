@@ -16,6 +16,7 @@ struct ld_op;
 struct ld_snapshot_spec {
     const char *name;   /* or NULL */
     const char *labels; /* a JSON object as text, or NULL */
+    bool live;          /* of a mounted container: while it changes */
 };
 
 /* Loop: the keys of taking one, and the lane: short work, or a copy. */
@@ -25,8 +26,8 @@ int ld_snapshot_admit_create(struct ld_core *core, const char *container, struct
 /* By the container's id, on a worker. exists (name), conflict (too many layers), busy (it is in
  * use), corrupt, unsupported. */
 int ld_snapshot_create(struct ld_core *core, const struct ld_write *w, const char *container,
-                       const struct ld_snapshot_spec *spec, struct ld_snapshot *ret,
-                       struct ld_err *err);
+                       const struct ld_snapshot_spec *spec, const bool *cancel,
+                       struct ld_snapshot *ret, struct ld_err *err);
 
 int ld_snapshot_remove(struct ld_core *core, const struct ld_write *w, const char *container,
                        const char *id, uint64_t if_match, struct ld_removed *ret,

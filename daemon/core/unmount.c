@@ -171,8 +171,8 @@ static int list_children(struct ld_mounts *m, struct ld_mount_entry *e,
     return identify(ret);
 }
 
-static int busy_error(const struct ld_mounts *m, const struct ld_rootfs *spec, int place,
-                      struct ld_err *err)
+int ld_entry_busy(const struct ld_mounts *m, const struct ld_rootfs *spec, int place,
+                  struct ld_err *err)
 {
     struct ld_holder holder[LD_MAX_HOLDERS];
     size_t n = place < 0 ? 0 : ld_holders_find(place, true, holder);
@@ -249,7 +249,7 @@ static int busy_child(const struct ld_mounts *m, const struct ld_rootfs *spec,
     autoclose int parent = open_parent((struct ld_mounts *)m, spec, child, &name);
     autoclose int place = parent < 0 ? -EBADF : openat(parent, name, O_PATH | O_CLOEXEC);
 
-    return busy_error(m, spec, place, err);
+    return ld_entry_busy(m, spec, place, err);
 }
 
 static int take_children(struct ld_mounts *m, struct ld_mount_entry *e,
@@ -303,7 +303,7 @@ int ld_unmount_tree(struct ld_mounts *m, struct ld_mount_entry *e, const struct 
         }
     }
     if (r == -EBUSY)
-        return busy_error(m, spec, -EBADF, err);
+        return ld_entry_busy(m, spec, -EBADF, err);
     if (r < 0)
         return ld_err_sys(err, r, "unmount container '%s'", spec->id);
     ld_part_ids_done(&e->parts);

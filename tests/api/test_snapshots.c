@@ -1,5 +1,6 @@
 /* Snapshots, rollback and clones: states that come back as they were, at no cost in bytes, in any
  * order, through kills and power cuts. */
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -14,6 +15,7 @@
 #include "daemon/base/buf.h"
 #include "daemon/base/fdio.h"
 #include "daemon/base/mem.h"
+#include "daemon/base/mountapi.h"
 #include "tests/lib/api.h"
 
 static struct ld_text take(struct ld_client *c, const char *container, const char *name)
@@ -839,12 +841,135 @@ LD_API_TEST(snapshots, of_ephemeral_containers_go_with_them)
               "what it stands on may not outlive the boot");
 }
 
-LD_API_TEST(snapshots, need_a_driver_that_has_them)
+/* ---- captured ones ---- */
+
+LD_API_TEST(snapshots, of_a_mounted_container_are_exact_when_nobody_writes)
 {
+    struct ld_text was, at;
+    cJSON *json;
+
+    ld_have_base(c);
+    (void)ld_create(c, "web", "base", NULL);
+    change(c, "web", "echo 0 > zero; ln zero null");
+    (void)take(c, "web", "before");
+    at = ld_mount(c, "web");
+    ld_test_sh("cd %s && echo 1 > one && ln one two && rm -r usr && rm zero && mkdir etc/d", at.s);
+    was = ld_tree_digest(at.s);
+    json = ld_want(c, 201, "POST", "{'name':'first'}", "/v1/containers/web/snapshots");
+    cr_expect_str_eq(ld_str(json, "consistency"), "exact");
+    ld_test_sh("cd %s && echo 3 > three && rm one", at.s); /* it is writable again */
+    (void)take(c, "web", "second");
+    (void)ld_want(c, 201, "POST", "{'name':'twin'}", "/v1/containers/web/clone");
+    cr_expect_str_eq(digest(c, "twin").s, ld_tree_digest(at.s).s);
+    ld_unmount(c, "web");
+    roll_back(c, "web", "first");
+    cr_expect_str_eq(digest(c, "web").s, was.s);
+    expect_df_is_du(d, c);
+    (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/web");
+    (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/twin");
+    expect_df_is_du(d, c);
+    cr_expect_eq(ld_data_count(d, "layers"), 5);
+}
+
+LD_API_TEST(snapshots, of_a_container_that_is_written_to_name_the_writer)
+{
+    struct ld_text at;
+    cJSON *error, *json;
+    int up[2], down[2];
+    char byte = 0;
+    pid_t pid;
+
+    ld_have_base(c);
+    (void)ld_create(c, "web", "base", NULL);
+    at = ld_mount(c, "web");
+    cr_assert(pipe(up) == 0 && pipe(down) == 0);
+    pid = fork();
+    if (pid == 0) {
+        int fd;
+
+        /* Its own mount of the same overlay, in a namespace of its own. */
+        if (unshare(CLONE_NEWNS) < 0 || chdir(at.s) < 0)
+            _exit(1);
+        fd = open("log", O_CREAT | O_WRONLY | O_CLOEXEC, 0644);
+        if (fd < 0 || write(fd, "x", 1) != 1 || write(up[1], "x", 1) != 1)
+            _exit(1);
+        (void)close(down[1]);
+        (void)!read(down[0], &byte, 1);
+        _exit(write(fd, "y", 1) == 1 ? 0 : 1); /* nobody has taken that away */
+    }
+    cr_assert_eq(read(up[0], &byte, 1), 1);
+    error = ld_want_error(c, "busy", "POST", NULL, "/v1/containers/web/snapshots");
+    cr_expect_geq(ld_count(error, "details.holders"), 1);
+    cr_expect_eq(ld_int(error, "details.holders.0.pid"), (int64_t)pid);
+    (void)ld_want_error(c, "busy", "POST", NULL, "/v1/containers/web/clone");
+    json = ld_want(c, 201, "POST", "{'name':'live'}", "/v1/containers/web/snapshots?live=1");
+    cr_expect_str_eq(ld_str(json, "consistency"), "fuzzy");
+    (void)close(down[1]);
+    {
+        int status;
+
+        cr_assert_eq(waitpid(pid, &status, 0), pid);
+        cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 0, "it could not write on");
+    }
+    (void)take(c, "web", "still");
+    ld_test_sh("grep -qx xy %s/log", at.s);
+    ld_unmount(c, "web");
+}
+
+LD_API_TEST(snapshots, of_a_vfs_container_are_copies_of_what_it_changed)
+{
+    struct ld_text was[2];
+
     ld_have_base(c);
     (void)ld_create(c, "web", "base", "'driver':'vfs'");
-    (void)ld_want_error(c, "unsupported", "POST", NULL, "/v1/containers/web/snapshots");
-    (void)ld_want_error(c, "unsupported", "POST", NULL, "/v1/containers/web/clone");
+    (void)take(c, "web", "clean");
+    change(c, "web", "echo 1 > one; ln one two; rm -r usr; touch -d @5 etc/motd");
+    (void)take(c, "web", "first");
+    was[0] = digest(c, "web");
+    change(c, "web", "echo 2 > two; mkdir usr; rm etc/motd; ln -s x y");
+    (void)take(c, "web", "second");
+    was[1] = digest(c, "web");
+    (void)ld_want(c, 201, "POST", "{'name':'twin'}", "/v1/containers/web/clone");
+    (void)ld_want(c, 201, "POST", "{'name':'old','snapshot':'first'}", "/v1/containers/web/clone");
+    cr_expect_str_eq(digest(c, "twin").s, was[1].s);
+    cr_expect_str_eq(digest(c, "old").s, was[0].s);
+    cr_expect_str_eq(ld_changes(c, "twin").data, ld_changes(c, "web").data);
+    roll_back(c, "web", "first");
+    cr_expect_str_eq(digest(c, "web").s, was[0].s);
+    cr_expect_str_eq(ld_changes(c, "web").data, ld_changes(c, "old").data);
+    roll_back(c, "web", "clean");
+    cr_expect_str_eq(ld_changes(c, "web").data, "");
+    (void)ld_mount(c, "web");
+    (void)ld_want_error(c, "busy", "POST", NULL, "/v1/containers/web/snapshots");
+    cr_expect_str_eq(
+        ld_str(ld_want(c, 201, "POST", NULL, "/v1/containers/web/snapshots?live"), "consistency"),
+        "fuzzy");
+    ld_unmount(c, "web");
+    expect_df_is_du(d, c);
+}
+
+LD_API_TEST(restart, makes_a_container_writable_that_was_being_captured)
+{
+    int place = -EBADF;
+    struct ld_text at;
+
+    ld_have_base(c);
+    (void)ld_create(c, "web", "base", NULL);
+    at = ld_mount(c, "web");
+    ld_daemon_kill(d);
+    place = open(at.s, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    cr_assert_eq(ld_mount_set_sb_rdonly(place, true), 0);
+    ld_close_p(&place);
+    ld_test_sh("! touch %s/x 2>/dev/null", at.s);
+    /* And what was copied so far, marked as being made. */
+    ld_test_sh("cd %s; n=$(ls w); mkdir staging/capture-$((n+1)); touch staging/making-$((n+1));"
+               "mkdir layers/$((n+2)); touch staging/making-$((n+2))",
+               d->data_root);
+    ld_daemon_again(d);
+    ld_test_sh("touch %s/x", at.s);
+    cr_expect_eq(ld_data_count(d, "staging"), 0);
+    cr_expect_eq(ld_data_count(d, "layers"), 5);
+    ld_unmount(c, "web");
 }
 
 LD_API_TEST(snapshots, have_a_limit_of_depth)

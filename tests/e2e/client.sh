@@ -369,8 +369,13 @@ test_snapshots() {
     run 0 layerctl create -m --name snap base:1
     mnt=$out
     echo one >"$mnt/etc/state"
+    exec 7>>"$mnt/etc/state"
     run 4 layerctl snapshot snap early
-    has stderr "$err" "unmount"
+    has stderr "$err" "open for writing"
+    run 0 layerctl snapshot --live snap fuzzy
+    exec 7>&-
+    run 0 layerctl snapshot create snap mounted
+    run 0 layerctl snapshot rm snap fuzzy mounted
     run 0 layerctl umount snap
     run 0 layerctl snapshot snap early
     is "snapshot" "$out" early
