@@ -13,6 +13,7 @@ static const struct {
     [LD_KIND_VOLUME] = {"volumes", "volume"},
     [LD_KIND_LAYER] = {"layers", "layer"},
     [LD_KIND_JOB] = {"jobs", "job"},
+    [LD_KIND_TRASH] = {"trash", "trash"},
 };
 
 int ld_object_url(enum ld_kind kind, const char *name, const char *tail, struct ld_buf *url,

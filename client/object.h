@@ -4,7 +4,14 @@
 #include "client/cli.h"
 #include "daemon/base/buf.h"
 
-enum ld_kind { LD_KIND_CONTAINER, LD_KIND_IMAGE, LD_KIND_VOLUME, LD_KIND_LAYER, LD_KIND_JOB };
+enum ld_kind {
+    LD_KIND_CONTAINER,
+    LD_KIND_IMAGE,
+    LD_KIND_VOLUME,
+    LD_KIND_LAYER,
+    LD_KIND_JOB,
+    LD_KIND_TRASH
+};
 
 /* Appends "/v1/KIND/NAME" and, where tail is not NULL, "/TAIL". LD_E_INVALID for an empty name,
  * which would be another resource. */

@@ -83,6 +83,79 @@ int ld_trash_measure(struct ld_core *core, struct ld_removed *removed, struct ld
     return 0;
 }
 
+/* ---- what is in it ---- */
+
+bool ld_trash_is_restorable(const struct ld_trash *t)
+{
+    return t->place != LD_PLACE_LAYERS && t->purge_ns > t->removed_ns;
+}
+
+int ld_trash_usage(struct ld_core *core, const struct ld_trash *t, struct ld_usage *ret,
+                   struct ld_err *err)
+{
+    struct ld_usage usage = {.bytes = 0};
+    int r = ld_tree_usage(core->root.trash_fd, ld_sid_name(t->sid).text, &usage);
+
+    if (r < 0 && r != -ENOENT)
+        return ld_err_sys(err, r, "count %s '%s' in the trash", t->kind,
+                          t->owner_name ? t->owner_name : t->owner_id);
+    *ret = usage;
+    return 0;
+}
+
+/* What a purge would delete. What the reaper takes meanwhile counts for nothing. */
+static int look_at(struct ld_core *core, const struct ld_trash *t, struct ld_removed *removed,
+                   struct ld_err *err)
+{
+    struct ld_removed_object *object = ld_removed_add(removed, t->kind, t->owner_id, t->owner_name);
+    struct ld_usage usage;
+
+    if (ld_trash_usage(core, t, &usage, err) < 0)
+        return -1;
+    object->bytes = usage.bytes;
+    return 0;
+}
+
+static int look_at_all(struct ld_core *core, struct ld_removed *removed, struct ld_err *err)
+{
+    struct ld_trash_query query = {.after = 0};
+
+    do {
+        struct ld_trash_page page LD_AUTO(ld_trash_page_done) = {.n = 0};
+
+        if (ld_store_trash_list(core->store, &query, &page, err) < 0)
+            return -1;
+        for (size_t i = 0; i < page.n; i++) {
+            if (look_at(core, &page.item[i], removed, err) < 0)
+                return -1;
+        }
+        query.after = page.next;
+    } while (query.after);
+    return 0;
+}
+
+int ld_trash_purge(struct ld_core *core, const struct ld_write *w, const char *text,
+                   struct ld_removed *ret, struct ld_err *err)
+{
+    LD_AUTO(ld_removed_done) struct ld_removed removed = {.n = 0};
+    LD_AUTO(ld_trash_done) struct ld_trash trash = {.sid = 0};
+
+    if (text && ld_store_trash_find(core->store, text, &trash, err) < 0)
+        return -1;
+    if (w->dry_run) {
+        if ((text ? look_at(core, &trash, &removed, err) : look_at_all(core, &removed, err)) < 0)
+            return -1;
+        *ret = removed;
+        removed = (struct ld_removed){.n = 0};
+        return 0;
+    }
+    if (ld_store_trash_purge(core->store, w, trash.sid, err) < 0 &&
+        (!ld_core_make_room(core, err) || ld_store_trash_purge(core->store, w, trash.sid, err) < 0))
+        return -1;
+    ld_core_kick_reaper(core);
+    return 0;
+}
+
 void ld_trash_discard(struct ld_core *core, int dir, const char *name)
 {
     char to[18] = ".";
@@ -177,12 +250,13 @@ static void reap_page(struct ld_reaper *r, const struct ld_trash_page *page, ld_
 static void run(struct ld_job *job)
 {
     struct ld_reaper *r = (struct ld_reaper *)((char *)job - offsetof(struct ld_reaper, job));
-    struct ld_trash_query query = {.due_ns = ld_now_ns(), .limit = 100};
+    struct ld_trash_query query = {.only_due = true, .limit = 100};
     struct ld_err err = LD_ERR_INIT;
 
     r->was_held = false;
     (void)!ld_each_name(r->core->root.trash_fd, delete_unrecorded, r); /* the next round goes on */
-    do {
+    (void)ld_store_trash_expire(r->core->store, ld_now_ns(), &err);    /* a failure ends the loop */
+    while (!err.code && !ld_flag_is_set(&r->cancel)) {
         struct ld_trash_page page LD_AUTO(ld_trash_page_done) = {.n = 0};
         struct ld_removed removed LD_AUTO(ld_removed_done) = {.n = 0};
         ld_sid gone[100];
@@ -195,7 +269,9 @@ static void run(struct ld_job *job)
             break;
         ld_trash_take(r->core, &removed);
         query.after = page.next;
-    } while (query.after && !ld_flag_is_set(&r->cancel));
+        if (!query.after)
+            break;
+    }
     if (!err.code)
         (void)ld_freeze_count(r->core, &r->cancel, &err);
     if (err.code && err.code != LD_E_CANCELED)

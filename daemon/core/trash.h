@@ -6,12 +6,17 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 #include "daemon/base/err.h"
 
 struct ld_core;
 struct ld_gone;
 struct ld_reaper;
 struct ld_removed;
+struct ld_trash;
+struct ld_usage;
+struct ld_write;
 
 /* Renames what a removal took away; a directory that is not there is skipped. Any worker; never
  * fails as a whole: what can't be renamed now is found again by the next start (and logged). */
@@ -21,6 +26,18 @@ void ld_trash_take_one(struct ld_core *core, const struct ld_gone *gone);
 /* Counts what the containers and volumes among the objects hold on disk: a walk, for a dry run. Any
  * worker. */
 int ld_trash_measure(struct ld_core *core, struct ld_removed *removed, struct ld_err *err);
+
+/* What is in the trash (by id, name or prefix; NULL: everything) is deleted now instead of later:
+ * it is never restored, the reaper is awake, the space comes back while it works. A dry run leaves
+ * all as it is and fills *ret, with the bytes it walks for. Any worker. not_found; conflict:
+ * ambiguous. */
+int ld_trash_purge(struct ld_core *core, const struct ld_write *w, const char *text,
+                   struct ld_removed *ret, struct ld_err *err);
+/* A container or volume of which nothing is deleted yet. */
+bool ld_trash_is_restorable(const struct ld_trash *trash);
+/* What it holds on disk: a walk. Nothing where the reaper was faster. */
+int ld_trash_usage(struct ld_core *core, const struct ld_trash *trash, struct ld_usage *ret,
+                   struct ld_err *err);
 
 /* dir/name is in no record: to the trash under a name of its own, to be deleted next. A name that
  * is not there is skipped. Any worker; kick the reaper afterwards. */

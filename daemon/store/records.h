@@ -167,7 +167,7 @@ struct ld_trash {
     char *owner_id;      /* its id; a layer's chain ID or NULL */
     char *owner_name;
     int64_t removed_ns;
-    int64_t purge_ns; /* not deleted before */
+    int64_t purge_ns; /* not deleted before; removed_ns: it may be half deleted */
 };
 
 /* What a removal took away: the directories that the caller now moves to trash/SID. */

@@ -402,17 +402,25 @@ int ld_store_volume_remove(struct ld_store *store, const struct ld_write *w, con
 struct ld_trash_query {
     uint64_t after;
     size_t limit;
-    int64_t due_ns; /* only what may be deleted at that time; 0: everything */
+    bool only_due;         /* only what is to be deleted: never restored any more */
+    const char *kind;      /* NULL: any */
+    const char *name_glob; /* NULL: any */
 };
 int ld_store_trash_list(struct ld_store *store, const struct ld_trash_query *query,
                         struct ld_trash_page *ret, struct ld_err *err);
+/* By the object's id, its name, or a prefix of the id. not_found; conflict: ambiguous. */
+int ld_store_trash_find(struct ld_store *store, const char *text, struct ld_trash *ret,
+                        struct ld_err *err);
 /* Their directories are deleted: the rows go. Unknown sids are skipped. What a restorable container
  * still held (layers) goes to ret_removed. */
 int ld_store_trash_forget(struct ld_store *store, const ld_sid *sids, size_t n,
                           struct ld_removed *ret_removed, struct ld_err *err);
-/* "Delete it now": sid 0 means everything. not_found. */
+/* "Delete it now": sid 0 means everything. From then on it is not restored. not_found. */
 int ld_store_trash_purge(struct ld_store *store, const struct ld_write *w, ld_sid sid,
                          struct ld_err *err);
+/* The same for what is due at that time: the reaper's first step, so that nothing half deleted is
+ * ever restored. */
+int ld_store_trash_expire(struct ld_store *store, int64_t due_ns, struct ld_err *err);
 /* A removed container or volume lives again. The caller renames trash/SID back first (and names
  * that directory in w->dirs). not_found: nothing restorable; exists: its name is taken. */
 int ld_store_trash_restore(struct ld_store *store, const struct ld_write *w, ld_sid sid,

@@ -4,6 +4,10 @@
  * that was renamed to trash/SID already is repeated at start. The row goes when the directory is
  * deleted. A container or volume that can be restored keeps its own row with removed_ns set until
  * then.
+ *
+ * What is deleted and what can be restored is told apart by the row alone, never by the clock,
+ * which may be set back: purge_ns = removed_ns says that the directory may be half deleted. A purge
+ * writes that, and the reaper before it begins with what has become due.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +40,8 @@ int ld_trash_add(struct ld_tx *tx, struct ld_gone gone, const struct ld_note *ow
     return 0;
 }
 
+#define COLUMNS "sid, place, kind, owner_id, owner_name, removed_ns, purge_ns"
+
 static void read_trash(sqlite3_stmt *stmt, struct ld_trash *trash)
 {
     *trash = (struct ld_trash){
@@ -61,14 +67,18 @@ int ld_store_trash_list(struct ld_store *store, const struct ld_trash_query *que
     if (ld_read_begin(store, LD_READ_LIST, &read, err) < 0)
         return -1;
     stmt = ld_sql(read.db,
-                  "SELECT sid, place, kind, owner_id, owner_name, removed_ns, purge_ns FROM trash"
-                  " WHERE sid > ?1 AND (?2 = 0 OR purge_ns <= ?2) ORDER BY sid LIMIT ?3",
+                  "SELECT " COLUMNS " FROM trash"
+                  " WHERE sid > ?1 AND (?2 = 0 OR purge_ns = removed_ns)"
+                  " AND (?3 IS NULL OR kind = ?3) AND (?4 IS NULL OR owner_name GLOB ?4)"
+                  " ORDER BY sid LIMIT ?5",
                   err);
     if (!stmt)
         return -1;
     ld_bind(stmt, 1, query->after);
-    ld_bind(stmt, 2, query->due_ns);
-    ld_bind(stmt, 3, max + 1);
+    ld_bind(stmt, 2, query->only_due);
+    ld_bind(stmt, 3, query->kind);
+    ld_bind(stmt, 4, query->name_glob);
+    ld_bind(stmt, 5, max + 1);
     while ((rc = ld_sql_next(stmt, err)) > 0) {
         if (page.n == max) {
             page.next = page.item[page.n - 1].sid;
@@ -84,6 +94,58 @@ int ld_store_trash_list(struct ld_store *store, const struct ld_trash_query *que
     return 0;
 }
 
+/* ---- finding ---- */
+
+/* The row that a statement with one text parameter finds: 1, 2: several, 0: none. */
+static int get_by(struct ld_db *db, const char *sql, const char *key, struct ld_trash *ret,
+                  struct ld_err *err)
+{
+    LD_AUTO(ld_trash_done) struct ld_trash trash = {0};
+    autosql stmt = ld_sql(db, sql, err);
+    int rc;
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, key);
+    rc = ld_sql_next(stmt, err);
+    if (rc <= 0)
+        return rc;
+    read_trash(stmt, &trash);
+    rc = ld_sql_next(stmt, err);
+    if (rc != 0)
+        return rc < 0 ? -1 : 2;
+    *ret = trash;
+    trash = (struct ld_trash){0};
+    return 1;
+}
+
+int ld_store_trash_find(struct ld_store *store, const char *text, struct ld_trash *ret,
+                        struct ld_err *err)
+{
+    /* One object may have left more than one directory; its own is the last. */
+    static const char *const ways[] = {
+        "SELECT " COLUMNS ", max(sid) FROM trash WHERE owner_id = ?1 GROUP BY owner_id",
+        "SELECT " COLUMNS ", max(sid) FROM trash WHERE owner_name = ?1 GROUP BY owner_id LIMIT 2",
+        "SELECT " COLUMNS ", max(sid) FROM trash WHERE length(?1) >= 4"
+        " AND substr(owner_id, 1, length(?1)) = ?1 GROUP BY owner_id LIMIT 2",
+    };
+    autoread read = {0};
+    int rc = 0;
+
+    if (ld_read_begin(store, LD_READ_POINT, &read, err) < 0)
+        return -1;
+    for (size_t i = 0; rc == 0 && i < LD_ARRAY_LEN(ways); i++)
+        rc = get_by(read.db, ways[i], text, ret, err);
+    if (rc == 2) {
+        (void)ld_err_set(err, LD_E_CONFLICT, "'%s' is ambiguous: there are several in the trash",
+                         text);
+        return ld_err_hint(err, "give its id");
+    }
+    if (rc == 0)
+        return ld_err_set(err, LD_E_NOT_FOUND, "there is no '%s' in the trash", text);
+    return rc < 0 ? -1 : 0;
+}
+
 /* ---- forgetting ---- */
 
 struct forget {
@@ -95,10 +157,7 @@ struct forget {
 /* 1: *ret is the row; 0: no such row. */
 static int get_trash(struct ld_db *db, ld_sid sid, struct ld_trash *ret, struct ld_err *err)
 {
-    autosql stmt = ld_sql(db,
-                          "SELECT sid, place, kind, owner_id, owner_name, removed_ns, purge_ns"
-                          " FROM trash WHERE sid = ?1",
-                          err);
+    autosql stmt = ld_sql(db, "SELECT " COLUMNS " FROM trash WHERE sid = ?1", err);
     int rc;
 
     if (!stmt)
@@ -189,30 +248,66 @@ int ld_store_trash_forget(struct ld_store *store, const ld_sid *sids, size_t n,
     return 0;
 }
 
-/* ---- purge and restore ---- */
+/* ---- purge ---- */
+
+struct purge {
+    ld_sid sid;     /* 0: every one */
+    int64_t due_ns; /* only what is due at that time; 0: at any */
+};
 
 static int purge(struct ld_tx *tx, void *arg, struct ld_err *err)
 {
-    ld_sid sid = *(ld_sid *)arg;
-    autosql stmt = ld_sql(
-        tx->db, "UPDATE trash SET purge_ns = min(purge_ns, ?2) WHERE ?1 = 0 OR sid = ?1", err);
+    const struct purge *p = arg;
+    autosql stmt = ld_sql(tx->db,
+                          "UPDATE trash SET purge_ns = removed_ns WHERE (?1 = 0 OR sid = ?1)"
+                          " AND (?2 = 0 OR (purge_ns <= ?2 AND purge_ns > removed_ns))",
+                          err);
 
     if (!stmt)
         return -1;
-    ld_bind(stmt, 1, sid);
-    ld_bind(stmt, 2, tx->now_ns);
+    ld_bind(stmt, 1, p->sid);
+    ld_bind(stmt, 2, p->due_ns);
     if (ld_sql_done(stmt, err) < 0)
         return -1;
-    if (sid != 0 && sqlite3_changes(ld_db_handle(tx->db)) == 0)
-        return ld_err_set(err, LD_E_NOT_FOUND, "nothing in the trash: %" LD_PRI_SID, sid);
+    if (p->sid != 0 && sqlite3_changes(ld_db_handle(tx->db)) == 0)
+        return ld_err_set(err, LD_E_NOT_FOUND, "nothing in the trash: %" LD_PRI_SID, p->sid);
     return 0;
 }
 
 int ld_store_trash_purge(struct ld_store *store, const struct ld_write *w, ld_sid sid,
                          struct ld_err *err)
 {
-    return ld_store_write(store, w, LD_SYNC_FULL, purge, &sid, err);
+    struct purge p = {.sid = sid};
+
+    return ld_store_write(store, w, LD_SYNC_FULL, purge, &p, err);
 }
+
+/* 1: something has become due that can still be restored. */
+static int has_due(struct ld_store *store, int64_t due_ns, struct ld_err *err)
+{
+    autoread read = {0};
+    autosql stmt = NULL;
+    int64_t one;
+
+    if (ld_read_begin(store, LD_READ_POINT, &read, err) < 0)
+        return -1;
+    stmt = ld_sql(
+        read.db, "SELECT 1 FROM trash WHERE purge_ns <= ?1 AND purge_ns > removed_ns LIMIT 1", err);
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, due_ns);
+    return ld_sql_int(stmt, &one, err);
+}
+
+int ld_store_trash_expire(struct ld_store *store, int64_t due_ns, struct ld_err *err)
+{
+    struct purge p = {.due_ns = due_ns};
+    int rc = has_due(store, due_ns, err);
+
+    return rc <= 0 ? rc : ld_store_write(store, &LD_WRITE_SELF, LD_SYNC_FULL, purge, &p, err);
+}
+
+/* ---- restore ---- */
 
 /* 1: a living object has the name. A layer is never restored alone: it has no name. */
 static int is_name_taken(struct ld_db *db, const struct ld_trash *trash, struct ld_err *err)

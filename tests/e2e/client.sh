@@ -425,6 +425,23 @@ test_volumes() {
     is "no volume is left" "$out" ""
 }
 
+test_trash() {
+    run 0 layerctl trash rm -a
+    run 0 layerctl volume create kept
+    run 0 layerctl volume rm kept
+    run 0 layerctl trash ls -s -f name=kept
+    has "trash ls" "$out" "kept*volume*T*:*Z *B"
+    run 0 layerctl trash rm --dry-run kept
+    has "trash rm --dry-run" "$out" "would remove volume kept"
+    run 2 layerctl trash rm
+    run 2 layerctl trash rm -a kept
+    run 2 layerctl trash rm ''
+    run 3 layerctl trash rm nothing kept
+    is "trash rm goes on" "$out" kept
+    run 0 layerctl trash rm --all --dry-run
+    has "what all is" "$out" "nothing was done"
+}
+
 test_cp() {
     mkdir -p local/tree/sub out/here
     echo one >local/tree/file
@@ -538,8 +555,8 @@ make_images
 test_without_daemon
 export LAYERD_HOST=unix:///mnt/run/layerd.sock
 start_daemon
-for part in test_images test_once_and_dry_run test_containers test_snapshots test_volumes test_cp \
-    test_system; do
+for part in test_images test_once_and_dry_run test_containers test_snapshots test_volumes test_trash \
+    test_cp test_system; do
     $part
     if ! kill -0 "$daemon" 2>/dev/null; then
         wait "$daemon"

@@ -312,7 +312,8 @@ STORE_TEST(restores_a_container_within_its_time)
     removed = remove_container(1, how);
     sid = removed.item[0].sid;
     ld_removed_done(&removed);
-    ld_test_ok(ld_store_trash_list(store, &(struct ld_trash_query){.due_ns = hour_ns}, &due, &err),
+    ld_test_ok(ld_store_trash_expire(store, hour_ns, &err), &err);
+    ld_test_ok(ld_store_trash_list(store, &(struct ld_trash_query){.only_due = true}, &due, &err),
                &err);
     cr_assert_eq(due.n, 0, "not yet");
     ld_test_ok(ld_store_image_remove(store, &LD_WRITE_SELF, &rmi, &removed, &err), &err);

@@ -1,0 +1,134 @@
+/* /v1/trash: what was removed and is not deleted yet. */
+#include <stdlib.h>
+#include <string.h>
+
+#include <cjson/cJSON.h>
+
+#include "api/call.h"
+#include "api/dry_run.h"
+#include "api/json.h"
+#include "api/list.h"
+#include "api/router.h"
+#include "api/routes.h"
+#include "daemon/base/fdio.h"
+#include "daemon/base/mem.h"
+#include "daemon/core/core.h"
+#include "daemon/core/trash.h"
+
+struct trash_call {
+    struct ld_call call;
+    char *text; /* what is meant; NULL: everything */
+    struct ld_removed removed;
+};
+
+static void free_call(struct ld_call *call)
+{
+    struct trash_call *c = (struct trash_call *)call;
+
+    free(c->text);
+    ld_removed_done(&c->removed);
+    free(c);
+}
+
+/* ---- list ---- */
+
+struct trash_lister {
+    struct ld_lister base;
+    bool with_size;
+};
+
+static cJSON *trash_json(const struct ld_trash *t, const struct ld_usage *usage)
+{
+    cJSON *json = cJSON_CreateObject();
+
+    cJSON_AddItemToObject(json, "id", ld_json_text(t->owner_id));
+    cJSON_AddStringToObject(json, "kind", t->kind);
+    cJSON_AddItemToObject(json, "name", ld_json_text(t->owner_name));
+    cJSON_AddItemToObject(json, "removed_at", ld_json_time(t->removed_ns));
+    cJSON_AddItemToObject(json, "purge_at", ld_json_time(t->purge_ns));
+    cJSON_AddItemToObject(json, "bytes", usage ? ld_json_u64(usage->bytes) : cJSON_CreateNull());
+    cJSON_AddBoolToObject(json, "restorable", ld_trash_is_restorable(t));
+    return json;
+}
+
+static int list_page(struct ld_lister *lister, uint64_t after, size_t limit, struct ld_list *list,
+                     uint64_t *ret_next, struct ld_err *err)
+{
+    const struct trash_lister *l = (struct trash_lister *)lister;
+    struct ld_trash_page page LD_AUTO(ld_trash_page_done) = {.n = 0};
+    struct ld_trash_query query = {.after = after,
+                                   .limit = limit,
+                                   .kind = ld_filter_get(&lister->filters, "kind"),
+                                   .name_glob = ld_filter_get(&lister->filters, "name")};
+
+    if (ld_store_trash_list(ld_core_store(lister->core), &query, &page, err) < 0)
+        return -1;
+    *ret_next = page.next;
+    for (size_t i = 0; i < page.n; i++) {
+        struct ld_usage usage;
+
+        if ((l->with_size && ld_trash_usage(lister->core, &page.item[i], &usage, err) < 0) ||
+            ld_list_item(list, trash_json(&page.item[i], l->with_size ? &usage : NULL), err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static void list(struct ld_request *req)
+{
+    struct trash_lister *l = ld_new(struct trash_lister);
+
+    l->base.page = list_page;
+    l->with_size = ld_request_flag(req, "size");
+    ld_reply_list(req, &l->base, "kind name");
+}
+
+/* ---- delete ---- */
+
+static int run_purge(struct ld_call *call, struct ld_err *err)
+{
+    struct trash_call *c = (struct trash_call *)call;
+
+    return ld_trash_purge(call->core, &call->w, c->text, &c->removed, err);
+}
+
+static void reply_purged(struct ld_call *call)
+{
+    struct trash_call *c = (struct trash_call *)call;
+
+    if (call->w.dry_run)
+        ld_reply_json(call->req, 200, ld_dry_run_json(&c->removed));
+    else
+        ld_reply_empty(call->req, 204);
+}
+
+static void purge(struct ld_request *req, const char *text)
+{
+    struct trash_call *c = ld_call_new(sizeof(struct trash_call), req, LD_LANE_QUICK, run_purge,
+                                       reply_purged, free_call);
+
+    c->text = text ? ld_strdup(text) : NULL;
+    ld_call_dry_run(&c->call);
+    ld_call_submit(&c->call);
+}
+
+static void purge_all(struct ld_request *req)
+{
+    purge(req, NULL);
+}
+
+static void purge_one(struct ld_request *req)
+{
+    purge(req, ld_request_param(req, "trash"));
+}
+
+void ld_routes_trash(struct ld_router *router)
+{
+    static const struct ld_route routes[] = {
+        {"GET", "/v1/trash", list, LD_ROUTE_METADATA, "limit after filter* size?"},
+        {"DELETE", "/v1/trash", purge_all, 0, "dry_run?"},
+        {"DELETE", "/v1/trash/{trash}", purge_one, 0, "dry_run?"},
+    };
+
+    ld_router_add(router, routes, LD_ARRAY_LEN(routes));
+}
