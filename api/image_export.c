@@ -59,12 +59,10 @@ static void free_export(void *arg)
 static void reply_opened(struct ld_call *call)
 {
     struct export_call *c = (struct export_call *)call;
-    struct ld_producer producer = {.run = produce,
-                                   .free = free_export,
-                                   .arg = ld_steal(&c->export),
-                                   .status = 200,
-                                   .content_type = "application/x-tar"};
+    struct ld_producer producer = {
+        .run = produce, .free = free_export, .status = 200, .content_type = "application/x-tar"};
 
+    producer.arg = ld_steal(&c->export);
     ld_reply_stream(call->req, &producer);
 }
 

@@ -42,7 +42,7 @@ static void tell_spooled(void *arg, uint64_t size)
 static int take(struct ld_work *work, struct ld_err *err)
 {
     struct import *imp = (struct import *)work;
-    struct ld_digest digest;
+    struct ld_digest digest = {.bytes = {0}};
     bool is_once = ld_once_is_given(&work->once);
     struct ld_spool_options options = {.progress = tell_spooled,
                                        .progress_arg = imp,

@@ -1,4 +1,4 @@
-/* What the drivers share: opening a chain, and telling a writable layer's changes from it.
+/* What the drivers share: telling a writable layer's changes from its chain.
  * Blocking; any thread. For the drivers only. */
 #pragma once
 
@@ -7,25 +7,8 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "drivers/chain.h"
 #include "drivers/driver.h"
-
-/* The open roots of a chain, topmost first. A chain of no layer is layers/0, the fixed empty one.
- */
-struct ld_open_chain {
-    struct ld_layers layers; /* points to fd */
-    int *fd;
-};
-
-/* Codes: unsupported (more than LD_MAX_LAYERS), corrupt (a layer's directory is missing). */
-int ld_chain_open(const struct ld_driver_env *env, const struct ld_chain *chain,
-                  struct ld_open_chain *ret, struct ld_err *err) ld_must_check;
-void ld_chain_close(struct ld_open_chain *chain);
-
-/* The same without its first n. */
-static inline struct ld_layers ld_layers_below(const struct ld_layers *layers, size_t n)
-{
-    return (struct ld_layers){.root = layers->root + n, .n = layers->n - n, .form = layers->form};
-}
 
 /* Removes what a failed operation or a trial left. What can't be removed is found later: in w as an
  * orphan, at the stage with the next start. */

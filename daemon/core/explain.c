@@ -24,7 +24,7 @@
 #include "daemon/core/state.h"
 #include "daemon/image/oci.h"
 #include "daemon/jobs/lane.h"
-#include "drivers/common.h"
+#include "drivers/chain.h"
 
 enum {
     MAX_LINKS = 40,        /* as the kernel */

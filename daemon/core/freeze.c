@@ -58,10 +58,9 @@ int ld_freeze_check_depth(const struct ld_tip_spec *spec, struct ld_err *err)
 {
     if (spec->rootfs->chain.n < LD_MAX_LAYERS)
         return 0;
-    (void)ld_err_set(
-        err, LD_E_CONFLICT, "container '%s' stands on %d layers, as many as a mount can have",
-        spec->container->name ? spec->container->name : spec->container->id, LD_MAX_LAYERS);
-    return ld_err_hint(err, "remove snapshots that nobody needs");
+    (void)ld_err_set(err, LD_E_CONFLICT, "it stands on %d layers, as many as a mount can have",
+                     LD_MAX_LAYERS);
+    return ld_err_hint(err, "roll back to an earlier snapshot, or import what it exports");
 }
 
 static int freeze_changed(struct ld_core *core, const struct ld_write *w,
@@ -75,7 +74,8 @@ static int freeze_changed(struct ld_core *core, const struct ld_write *w,
                                .is_ephemeral = c->ephemeral,
                                .snapshot = spec->snapshot};
 
-    if (ld_freeze_check_depth(spec, err) < 0 || ld_store_take_sid(core->store, &freeze.next_sid, err) < 0)
+    if (ld_freeze_check_depth(spec, err) < 0 ||
+        ld_store_take_sid(core->store, &freeze.next_sid, err) < 0)
         return -1;
     if (make_next(core, spec, freeze.next_sid, err) < 0) {
         take_back(core, freeze.next_sid);

@@ -226,11 +226,13 @@ static int fill_adds(const struct ld_import *imp, struct adds *adds, struct ld_e
 static char *make_answer(const struct ld_import *imp)
 {
     struct ld_import_result result LD_AUTO(ld_import_result_done) = {.n_images = 0};
+    char *answer = NULL;
 
-    if (!imp->options->answer)
-        return NULL;
-    ld_import_tell_result(imp, &result);
-    return imp->options->answer(imp->options->answer_arg, &result);
+    if (imp->options->answer) {
+        ld_import_tell_result(imp, &result);
+        answer = imp->options->answer(imp->options->answer_arg, &result);
+    }
+    return answer;
 }
 
 int ld_import_record(struct ld_import *imp, struct ld_err *err)

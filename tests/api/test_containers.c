@@ -722,8 +722,8 @@ LD_API_TEST(containers, that_lost_their_writable_layer_are_damaged_and_can_be_re
     static const struct {
         const char *method, *rest;
     } rows[] = {
-        {"POST", "/mount"}, {"GET", "/changes"},      {"GET", "/diff"},
-        {"GET", "/export"}, {"GET", "/files?path=/"}, {"DELETE", "/files?path=/etc/motd"},
+        {"POST", "/mount"},         {"GET", "/changes"},      {"GET", "/diff"},
+        {"GET", "/export"},         {"GET", "/files?path=/"}, {"DELETE", "/files?path=/etc/motd"},
         {"GET", "/explain?path=/"},
     };
     cJSON *json;
