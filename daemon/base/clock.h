@@ -13,11 +13,15 @@ static inline int64_t ld_now_ns(void)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* Milliseconds since some point in the past. */
-static inline uint64_t ld_monotonic_ms(void)
+/* Nanoseconds, milliseconds since some point in the past. */
+static inline uint64_t ld_monotonic_ns(void)
 {
     struct timespec t;
 
     (void)clock_gettime(CLOCK_MONOTONIC, &t); /* cannot fail */
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+static inline uint64_t ld_monotonic_ms(void)
+{
+    return ld_monotonic_ns() / 1000000;
 }

@@ -150,6 +150,7 @@ static void note_lag(struct ld_loop *loop, uint64_t now)
         loop->lag.last_us = busy_us;
         if (busy_us > loop->lag.max_us)
             loop->lag.max_us = busy_us;
+        ld_histogram_add(&loop->lag.busy_ns, &ld_scale_time, busy_us * 1000);
     }
     if (busy_us > LAG_WARN_US || now - loop->looked_ns > LOOK_EVERY_MS * UINT64_C(1000000))
         warn_if_busy(loop, now, busy_us);

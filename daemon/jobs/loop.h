@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "daemon/base/err.h"
+#include "daemon/base/histogram.h"
 
 struct ld_loop;
 
@@ -43,8 +44,9 @@ uint64_t ld_loop_now_ms(const struct ld_loop *loop);
  * is logged (at most once in ten seconds). */
 struct ld_loop_lag {
     uint64_t last_us;
-    uint64_t max_us; /* since the last reset */
-    uint64_t passes; /* ever */
+    uint64_t max_us;             /* since the last reset */
+    uint64_t passes;             /* ever */
+    struct ld_histogram busy_ns; /* of the passes, ever; ld_scale_time */
 };
 struct ld_loop_lag ld_loop_lag(struct ld_loop *loop, bool reset_max);
 

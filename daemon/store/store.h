@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "daemon/base/err.h"
+#include "daemon/base/histogram.h"
 #include "daemon/base/sid.h"
 #include "daemon/store/records.h"
 
@@ -69,9 +70,11 @@ void ld_store_on_events(struct ld_store *store, ld_store_event_fn fn, void *arg)
 int ld_store_flush(struct ld_store *store, struct ld_err *err);
 
 struct ld_store_stats {
-    uint64_t commits;   /* transactions */
-    uint64_t writes;    /* verbs in them */
-    uint64_t dir_syncs; /* directories synced for them */
+    uint64_t commits;            /* transactions */
+    uint64_t writes;             /* verbs in them */
+    struct ld_histogram batch;   /* writes per transaction; ld_scale_count */
+    struct ld_histogram sync_ns; /* of each transaction that waited for the disk; ld_scale_time */
+    uint64_t dir_syncs;          /* directories synced for them */
     uint64_t checkpoints;
     uint64_t wal_bytes; /* at present */
     uint64_t db_bytes;

@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "daemon/base/clock.h"
 #include "daemon/base/fdio.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
@@ -58,6 +59,7 @@ struct batch {
     struct synced dirs[LD_BATCH_MAX];
     size_t n_dirs;
     bool must_sync;
+    uint64_t sync_ns; /* waiting for the disk took so long */
     uint64_t first_event;
 };
 
@@ -116,6 +118,7 @@ void ld_store_write_later(struct ld_store *store, enum ld_sync sync, ld_tx_fn fn
 static int sync_dir(struct ld_store *store, struct batch *batch, int fd)
 {
     struct stat st;
+    uint64_t began_ns;
     int rc;
 
     if (fstat(fd, &st) < 0)
@@ -124,7 +127,9 @@ static int sync_dir(struct ld_store *store, struct batch *batch, int fd)
         if (batch->dirs[i].dev == st.st_dev && batch->dirs[i].ino == st.st_ino)
             return batch->dirs[i].rc;
     }
+    began_ns = ld_monotonic_ns();
     rc = ld_fsync(fd);
+    batch->sync_ns += ld_monotonic_ns() - began_ns;
     (void)pthread_mutex_lock(&store->lock);
     store->stats.dir_syncs++;
     (void)pthread_mutex_unlock(&store->lock);
@@ -211,6 +216,16 @@ static int refuse_broken(struct ld_err *err)
     return ld_err_hint(err, "check the disk, then start layerd again");
 }
 
+static int commit(struct ld_store *store, struct batch *batch, struct ld_err *err)
+{
+    uint64_t began_ns = ld_monotonic_ns();
+    int rc = ld_db_run(store->writer, "COMMIT", err);
+
+    if (batch->must_sync)
+        batch->sync_ns += ld_monotonic_ns() - began_ns;
+    return rc;
+}
+
 /* Everything between BEGIN and COMMIT. Writes that do not get their turn (no event ids left) are
  * cut off the batch into *ret_rest. */
 static int run_transaction(struct ld_store *store, struct batch *batch, struct ld_submit **ret_rest,
@@ -240,7 +255,7 @@ static int run_transaction(struct ld_store *store, struct batch *batch, struct l
             return -1;
         }
     }
-    if (ld_db_run(store->writer, "COMMIT", err) < 0) {
+    if (commit(store, batch, err) < 0) {
         note_failed_sync(store, err);
         return -1;
     }
@@ -269,12 +284,13 @@ static void announce(struct ld_store *store, const struct batch *batch)
 static void finish(struct ld_store *store, struct batch *batch)
 {
     struct ld_submit *later = NULL;
+    uint64_t n = 0;
 
     (void)pthread_mutex_lock(&store->lock);
     store->stats.commits++;
     for (struct ld_submit *s = batch->head, *next; s; s = next) {
         next = s->next; /* a woken caller's submission is gone at once */
-        store->stats.writes++;
+        n++;
         if (s->done) {
             s->next = later;
             later = s;
@@ -283,6 +299,10 @@ static void finish(struct ld_store *store, struct batch *batch)
             (void)pthread_cond_signal(&s->wake);
         }
     }
+    store->stats.writes += n;
+    ld_histogram_add(&store->stats.batch, &ld_scale_count, n);
+    if (batch->sync_ns > 0)
+        ld_histogram_add(&store->stats.sync_ns, &ld_scale_time, batch->sync_ns);
     (void)pthread_mutex_unlock(&store->lock);
     while (later) {
         struct ld_submit *s = later;
