@@ -29,6 +29,7 @@
 #include <cjson/cJSON.h>
 
 #include "api/http.h"
+#include "daemon/base/clock.h"
 #include "daemon/base/digest.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
@@ -122,6 +123,14 @@ void ld_exchange_on_hangup(void *arg, unsigned events)
 
 /* ---- life ---- */
 
+/* Named by our own table, never by what clients write: so there are only so many. */
+static struct ld_route_stats *route_stats(const struct ld_request *req)
+{
+    const struct ld_server *server = req->server;
+
+    return &server->routes[req->target.route ? req->target.number : server->n_routes];
+}
+
 static void maybe_free(struct ld_request *req)
 {
     struct ld_server *server = req->server;
@@ -171,7 +180,7 @@ void *ld_exchange_on_uri(void *cls, const char *uri, struct MHD_Connection *mhd)
     req->raw = ld_strdup(uri);
     req->json_text = LD_BUF_INIT(LD_MAX_BODY);
     req->overflow = LD_BUF_INIT(LD_CONNECTION_MEMORY);
-    req->began_ms = ld_loop_now_ms(server->options.loop);
+    req->began_ns = ld_monotonic_ns();
     ld_random_hex(req->id, 16);
     req->next = server->requests;
     if (req->next)
@@ -196,8 +205,10 @@ void ld_exchange_on_completed(void *cls, struct MHD_Connection *mhd, void **slot
     req->suspended = false;
     req->conn->current = NULL;
     req->conn = NULL; /* from here on the client counts as gone; req->mhd still holds the request */
-    if (req->state == LD_ANSWER_NONE || req->state == LD_ANSWER_READY)
+    if (req->state == LD_ANSWER_NONE || req->state == LD_ANSWER_READY) {
         req->server->stats.answered[0]++;
+        route_stats(req)->answered[0]++;
+    }
     if (req->upload && !req->upload_is_whole)
         leave_upload(req); /* not ended: aborts */
     if (req->stream)
@@ -213,30 +224,33 @@ void ld_exchange_on_completed(void *cls, struct MHD_Connection *mhd, void **slot
 
 /* ---- answering ---- */
 
-static void log_answer(const struct ld_request *req)
+static void log_answer(const struct ld_request *req, uint64_t took_ns)
 {
     struct ld_log_ctx ctx = {.request_id = req->id, .uid = req->peer.uid, .pid = req->peer.pid};
     bool is_read = strcmp(req->method, "GET") == 0 || strcmp(req->method, "HEAD") == 0;
     enum ld_log_level level = is_read ? LD_LOG_DEBUG : LD_LOG_INFO;
     int status = req->reply.status;
-    uint64_t ms = ld_loop_now_ms(req->server->options.loop) - req->began_ms;
 
     if (status >= 500)
         level = status == 500 ? LD_LOG_ERROR : LD_LOG_WARN;
     if (!ld_log_is_on(level))
         return;
     ld_log_with(&ctx, level, "%s '%.*s': %d in %" PRIu64 " ms%s%s", req->method, MAX_LOGGED_TARGET,
-                req->raw, status, ms, req->reply.message ? ": " : "",
+                req->raw, status, took_ns / 1000000, req->reply.message ? ": " : "",
                 req->reply.message ? req->reply.message : "");
 }
 
 static void count_answer(struct ld_request *req)
 {
     struct ld_server_stats *stats = &req->server->stats;
+    struct ld_route_stats *route = route_stats(req);
+    uint64_t took_ns = ld_monotonic_ns() - req->began_ns;
 
     stats->answered[req->reply.status / 100]++;
     stats->refused += req->reply.status == 503;
-    log_answer(req);
+    route->answered[req->reply.status / 100]++;
+    ld_histogram_add(&route->latency_ns, &ld_scale_time, took_ns);
+    log_answer(req, took_ns);
 }
 
 static enum MHD_Result queue_reply(struct ld_request *req)

@@ -39,6 +39,8 @@ struct ld_server {
     struct ld_listener *listeners;
     struct ld_request *requests; /* all that are not freed */
     struct ld_server_stats stats;
+    struct ld_route_stats *routes; /* n_routes by number, then one for no route */
+    size_t n_routes;
     struct ld_timer *later;  /* what may not be done from inside a call: on_later */
     struct ld_feed *unheard; /* feeds whose client had gone before they began */
     bool draining, is_drained;
@@ -103,7 +105,7 @@ struct ld_request {
     char method[16];
     struct ld_peer peer;
     struct ld_target target;
-    uint64_t began_ms, length;
+    uint64_t began_ns, length;
 
     bool is_begun;  /* the first call of the access handler is through */
     bool app_holds; /* the application owes a reply */

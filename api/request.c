@@ -28,6 +28,11 @@ struct ld_loop *ld_request_loop(const struct ld_request *req)
     return req->server->options.loop;
 }
 
+const struct ld_server *ld_request_server(const struct ld_request *req)
+{
+    return req->server;
+}
+
 const char *ld_request_id(const struct ld_request *req)
 {
     return req->id;

@@ -37,6 +37,7 @@ struct ld_op;
 struct ld_ops;
 struct ld_request;
 struct ld_ring;
+struct ld_server;
 
 struct ld_peer {
     uid_t uid;
@@ -47,6 +48,7 @@ struct ld_peer {
 /* What main gave to ld_server_new: the core, and whatever else handlers share. */
 void *ld_request_app(const struct ld_request *req);
 struct ld_loop *ld_request_loop(const struct ld_request *req);
+const struct ld_server *ld_request_server(const struct ld_request *req);
 
 const char *ld_request_id(const struct ld_request *req);     /* 32 hex digits */
 const char *ld_request_method(const struct ld_request *req); /* "HEAD" too */

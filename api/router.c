@@ -26,18 +26,25 @@ struct segment {
     char *text; /* of the word, or the glob */
 };
 
+struct numbered {
+    const struct ld_route *route;
+    size_t number;
+};
+
 struct resource {
     const char *pattern;
     struct segment segments[MAX_SEGMENTS];
     size_t n, n_words;
     size_t rest; /* where {x...} stands; n: nowhere */
-    const struct ld_route *routes[MAX_ROUTES_HERE];
+    struct numbered routes[MAX_ROUTES_HERE];
     size_t n_routes;
 };
 
 struct ld_router {
     struct resource **resources;
     size_t n, cap;
+    const struct ld_route **routes; /* by number */
+    size_t n_routes, routes_cap;
 };
 
 /* ---- patterns ---- */
@@ -135,9 +142,17 @@ void ld_router_add(struct ld_router *router, const struct ld_route *routes, size
 
         assert(r->n_routes < MAX_ROUTES_HERE && routes[i].handler);
         for (size_t k = 0; k < r->n_routes; k++)
-            assert(strcmp(r->routes[k]->method, routes[i].method) != 0);
-        r->routes[r->n_routes++] = &routes[i];
+            assert(strcmp(r->routes[k].route->method, routes[i].method) != 0);
+        r->routes[r->n_routes++] = (struct numbered){&routes[i], router->n_routes};
+        ld_grow(&router->routes, &router->routes_cap, router->n_routes + 1,
+                sizeof(*router->routes));
+        router->routes[router->n_routes++] = &routes[i];
     }
+}
+
+const struct ld_route *ld_router_route(const struct ld_router *router, size_t number)
+{
+    return number < router->n_routes ? router->routes[number] : NULL;
 }
 
 void ld_router_free(struct ld_router *router)
@@ -154,6 +169,7 @@ void ld_router_free(struct ld_router *router)
         free(r);
     }
     free(router->resources);
+    free(router->routes);
     free(router);
 }
 
@@ -327,25 +343,29 @@ static void add_method(char *list, size_t size, const char *method)
     (void)stpcpy(list + len, method);
 }
 
-static const struct ld_route *find_method(const struct resource *r, const char *method)
+static const struct numbered *find_method(const struct resource *r, const char *method)
 {
     for (size_t i = 0; i < r->n_routes; i++)
-        if (strcmp(r->routes[i]->method, method) == 0)
-            return r->routes[i];
+        if (strcmp(r->routes[i].route->method, method) == 0)
+            return &r->routes[i];
     return NULL;
 }
 
 static int choose_route(const struct resource *r, const char *method, struct ld_target *target,
                         struct ld_err *err)
 {
-    target->route = find_method(r, method);
-    if (!target->route && strcmp(method, "HEAD") == 0)
-        target->route = find_method(r, "GET");
-    if (target->route)
+    const struct numbered *found = find_method(r, method);
+
+    if (!found && strcmp(method, "HEAD") == 0)
+        found = find_method(r, "GET");
+    if (found) {
+        target->route = found->route;
+        target->number = found->number;
         return 0;
+    }
     for (size_t i = 0; i < r->n_routes; i++) {
-        add_method(target->allow, sizeof(target->allow), r->routes[i]->method);
-        if (strcmp(r->routes[i]->method, "GET") == 0 && !find_method(r, "HEAD"))
+        add_method(target->allow, sizeof(target->allow), r->routes[i].route->method);
+        if (strcmp(r->routes[i].route->method, "GET") == 0 && !find_method(r, "HEAD"))
             add_method(target->allow, sizeof(target->allow), "HEAD");
     }
     return ld_err_set(err, LD_E_METHOD, "%s is not possible here, only %s", method, target->allow);

@@ -53,12 +53,15 @@ struct ld_router;
 struct ld_router *ld_router_new(void);
 void ld_router_add(struct ld_router *router, const struct ld_route *routes, size_t n);
 void ld_router_free(struct ld_router *router);
+/* Routes are numbered in the order of adding, from 0. NULL: that many there are. */
+const struct ld_route *ld_router_route(const struct ld_router *router, size_t number);
 
 enum { LD_MAX_PARAMS = 4, LD_MAX_QUERY = 256, LD_MAX_TARGET = 64 * 1024 };
 
 /* A target, split and decoded once. Owned strings: free with ld_target_done. */
 struct ld_target {
     const struct ld_route *route;
+    size_t number; /* of the route, when there is one */
     struct ld_target_pair {
         char *key, *value; /* query: "" for a bare key */
     } params[LD_MAX_PARAMS], *query;

@@ -266,6 +266,11 @@ struct ld_server *ld_server_new(const struct ld_server_options *options)
 
     ld_assert_loop();
     server->options = *options;
+    while (ld_router_route(options->router, server->n_routes))
+        server->n_routes++;
+    server->routes = ld_alloc0((server->n_routes + 1) * sizeof(*server->routes));
+    for (size_t i = 0; i < server->n_routes; i++)
+        server->routes[i].route = ld_router_route(options->router, i);
     server->later = ld_timer_new(options->loop, on_later, server);
     return server;
 }
@@ -328,6 +333,7 @@ void ld_server_free(struct ld_server *server)
     assert(!server->requests && server->stats.connections == 0);
     ld_feed_end_unheard(server);
     ld_timer_free(server->later);
+    free(server->routes);
     free(server);
 }
 
@@ -335,4 +341,11 @@ struct ld_server_stats ld_server_stats(const struct ld_server *server)
 {
     ld_assert_loop();
     return server->stats;
+}
+
+const struct ld_route_stats *ld_server_route_stats(const struct ld_server *server, size_t *ret_n)
+{
+    ld_assert_loop();
+    *ret_n = server->n_routes + 1;
+    return server->routes;
 }

@@ -12,6 +12,7 @@
 
 #include "api/router.h"
 #include "daemon/base/err.h"
+#include "daemon/base/histogram.h"
 
 struct ld_loop;
 struct ld_ops;
@@ -28,7 +29,7 @@ enum {
 struct ld_server_options {
     struct ld_loop *loop;
     struct ld_ops *ops;             /* producers and verbs run here */
-    const struct ld_router *router; /* all three are borrowed */
+    const struct ld_router *router; /* with all its routes; all three are borrowed */
     void *app;                      /* ld_request_app */
     unsigned idle_timeout_s;        /* 0: 60 */
 };
@@ -61,3 +62,12 @@ struct ld_server_stats {
     uint64_t bytes_in, bytes_out; /* bodies of uploads and streams */
 };
 struct ld_server_stats ld_server_stats(const struct ld_server *server);
+
+/* The same by route. A stream's latency ends where its answer begins. */
+struct ld_route_stats {
+    const struct ld_route *route;   /* NULL: of requests that found none */
+    uint64_t answered[6];           /* as above */
+    struct ld_histogram latency_ns; /* of those answered, from the first line on; ld_scale_time */
+};
+/* Of every route, then of none: *ret_n of them, owned by the server. */
+const struct ld_route_stats *ld_server_route_stats(const struct ld_server *server, size_t *ret_n);
