@@ -20,6 +20,7 @@ struct ld_api *ld_api_new(struct ld_core *core, struct ld_router *router)
     api->followers = ld_followers_new(core);
     ld_routes_system(router);
     ld_routes_events(router);
+    ld_routes_metrics(router);
     ld_routes_images(router);
     ld_routes_import(router);
     ld_routes_image_export(router);

@@ -232,6 +232,22 @@ static const struct ld_opt df_opts[] = {
     LD_OPT_FORMAT,
 };
 
+/* metrics */
+
+static int run_metrics(struct ld_cli *cli, struct ld_err *err)
+{
+    autoreply struct ld_http_reply reply = LD_HTTP_REPLY_INIT;
+    const char *text;
+    size_t len;
+
+    if (ld_api_send(cli, "GET", "/v1/metrics", NULL, &reply, err) < 0)
+        return -1;
+    text = ld_buf_str(&reply.body);
+    len = reply.body.len;
+    ld_out_raw_json(text, len > 0 && text[len - 1] == '\n' ? len - 1 : len); /* adds the line end */
+    return 0;
+}
+
 /* events */
 
 static void print_attributes(const cJSON *attributes)
@@ -348,6 +364,13 @@ static const struct ld_cmd cmds[] = {
         .summary = "Show where the bytes are",
         .opts = LD_CMD_OPTS(df_opts),
         .run = run_df,
+    },
+    {
+        .name = "system metrics",
+        .aliases = {"metrics"},
+        .operands = "",
+        .summary = "Print what a monitor wants to know, as OpenMetrics text",
+        .run = run_metrics,
     },
     {
         .name = "system events",

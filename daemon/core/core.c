@@ -138,6 +138,11 @@ struct ld_loop *ld_core_loop(struct ld_core *core)
     return core->loop;
 }
 
+struct ld_lanes *ld_core_lanes(struct ld_core *core)
+{
+    return core->lanes;
+}
+
 struct ld_ops *ld_core_ops(struct ld_core *core)
 {
     return core->ops;

@@ -36,6 +36,7 @@ void ld_core_close(struct ld_core *core);
 struct ld_store *ld_core_store(struct ld_core *core);
 const struct ld_config *ld_core_config(const struct ld_core *core);
 struct ld_loop *ld_core_loop(struct ld_core *core);
+struct ld_lanes *ld_core_lanes(struct ld_core *core);
 struct ld_ops *ld_core_ops(struct ld_core *core);
 
 /* Does this storage driver (NULL: the default) copy the image for each container? False for an

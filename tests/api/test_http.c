@@ -451,7 +451,8 @@ LD_TEST(http, lets_readers_have_metadata_and_nothing_else)
 {
     static const char *const args[] = {"--read-host", "unix:///mnt/run/read.sock", NULL};
     static const char *const open_to_all[] = {"/v1",         "/v1/info",           "/v1/images",
-                                              "/v1/volumes", "/v1/containers/web", "/v1/jobs"};
+                                              "/v1/volumes", "/v1/containers/web", "/v1/jobs",
+                                              "/v1/metrics"};
     static const struct {
         const char *method, *json, *target;
     } closed[] = {

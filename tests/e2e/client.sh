@@ -511,6 +511,9 @@ test_system() {
     run 0 layerctl df -i
     has df "$out" "base:1"
     run 0 layerctl df --format json
+    run 0 layerctl metrics
+    has metrics "$out" 'layerd_http_requests_total{method="GET",route="/v1/df",status="2xx"} '
+    is "metrics end as they must" "${out##*$'\n'}" "# EOF"
     run 0 layerctl version
     has version "$out" "layerd    0."
     run 0 layerctl events -f type=container.create
