@@ -19,6 +19,8 @@ struct trash_call {
     struct ld_call call;
     char *text; /* what is meant; NULL: everything */
     struct ld_removed removed;
+    struct ld_trash trash; /* what is restored */
+    char *name;            /* under another one; or NULL */
 };
 
 static void free_call(struct ld_call *call)
@@ -26,7 +28,9 @@ static void free_call(struct ld_call *call)
     struct trash_call *c = (struct trash_call *)call;
 
     free(c->text);
+    free(c->name);
     ld_removed_done(&c->removed);
+    ld_trash_done(&c->trash);
     free(c);
 }
 
@@ -122,12 +126,50 @@ static void purge_one(struct ld_request *req)
     purge(req, ld_request_param(req, "trash"));
 }
 
+/* ---- restore ---- */
+
+static int run_restore(struct ld_call *call, struct ld_err *err)
+{
+    struct trash_call *c = (struct trash_call *)call;
+
+    return ld_trash_restore(call->core, &call->w, &c->trash, c->name, err);
+}
+
+static void reply_restored(struct ld_call *call)
+{
+    struct trash_call *c = (struct trash_call *)call;
+    cJSON *json = cJSON_CreateObject();
+
+    cJSON_AddStringToObject(json, "kind", c->trash.kind);
+    cJSON_AddStringToObject(json, "id", c->trash.owner_id);
+    cJSON_AddItemToObject(json, "name", ld_json_text(c->name ? c->name : c->trash.owner_name));
+    ld_reply_json(call->req, 200, json);
+}
+
+static void restore(struct ld_request *req)
+{
+    struct trash_call *c = ld_call_new(sizeof(struct trash_call), req, LD_LANE_QUICK, run_restore,
+                                       reply_restored, free_call);
+    const cJSON *body = ld_request_json(req);
+    const char *name = NULL;
+    struct ld_err err = LD_ERR_INIT;
+
+    if (ld_members_only(body, "", "name", &err) < 0 ||
+        ld_member_string(body, "", "name", &name, &err) < 0 ||
+        ld_trash_admit(c->call.core, ld_request_param(req, "trash"), name, &c->call.op, &c->trash,
+                       &err) < 0)
+        return ld_call_refuse(&c->call, &err);
+    c->name = name ? ld_strdup(name) : NULL;
+    ld_call_submit(&c->call);
+}
+
 void ld_routes_trash(struct ld_router *router)
 {
     static const struct ld_route routes[] = {
         {"GET", "/v1/trash", list, LD_ROUTE_METADATA, "limit after filter* size?"},
         {"DELETE", "/v1/trash", purge_all, 0, "dry_run?"},
         {"DELETE", "/v1/trash/{trash}", purge_one, 0, "dry_run?"},
+        {"POST", "/v1/trash/{trash}/restore", restore, LD_ROUTE_JSON_OPTIONAL, NULL},
     };
 
     ld_router_add(router, routes, LD_ARRAY_LEN(routes));

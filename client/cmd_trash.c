@@ -90,6 +90,26 @@ static int run_rm(struct ld_cli *cli, struct ld_err *err)
     return delete_at(cli, &url, NULL, err);
 }
 
+static int run_restore(struct ld_cli *cli, struct ld_err *err)
+{
+    const char *name = ld_args_value(cli->args, "name");
+    autobuf struct ld_buf url = LD_URL_INIT;
+    autojson cJSON *body = cJSON_CreateObject();
+    autojson cJSON *restored = NULL;
+
+    if (name)
+        (void)cJSON_AddStringToObject(body, "name", name);
+    if (ld_object_url(LD_KIND_TRASH, ld_args_get(cli->args, 0), "restore", &url, err) < 0 ||
+        ld_api_json(cli, "POST", ld_buf_str(&url), body, &restored, err) < 0)
+        return -1;
+    ld_out_line(ld_field_str(restored, ld_field_has(restored, "name") ? "name" : "id"));
+    return 0;
+}
+
+static const struct ld_opt restore_opts[] = {
+    {"name", 'n', "NAME", false, "under another name", NULL},
+};
+
 static const struct ld_opt rm_opts[] = {
     {"all", 'a', NULL, false, "everything in the trash", NULL},
     LD_OPT_DRY_RUN,
@@ -104,6 +124,18 @@ static const struct ld_cmd cmds[] = {
         .details = "Filters: kind=container, volume or layer, name=GLOB.",
         .opts = LD_CMD_OPTS(list_opts),
         .run = run_ls,
+    },
+    {
+        .name = "trash restore",
+        .operands = "ID",
+        .min_operands = 1,
+        .max_operands = 1,
+        .complete = "trash",
+        .summary = "Bring a removed container or volume back and print its name",
+        .details = "ID may be a name, when only one in the trash has it. It comes back with its "
+                   "id and data, under its name or another.",
+        .opts = LD_CMD_OPTS(restore_opts),
+        .run = run_restore,
     },
     {
         .name = "trash rm",

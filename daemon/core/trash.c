@@ -19,11 +19,13 @@
 #include "daemon/base/fdio.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
+#include "daemon/base/parse.h"
 #include "daemon/core/freeze.h"
 #include "daemon/core/layer_names.h"
 #include "daemon/core/state.h"
 #include "daemon/jobs/lane.h"
 #include "daemon/jobs/loop.h"
+#include "daemon/jobs/op.h"
 
 enum { FIRST_RETRY_MS = 250, LAST_RETRY_MS = 30000, IDLE_MS = 60000 };
 
@@ -154,6 +156,86 @@ int ld_trash_purge(struct ld_core *core, const struct ld_write *w, const char *t
         return -1;
     ld_core_kick_reaper(core);
     return 0;
+}
+
+/* ---- restoring ---- */
+
+int ld_trash_admit(struct ld_core *core, const char *text, const char *name, struct ld_op *op,
+                   struct ld_trash *ret, struct ld_err *err)
+{
+    LD_AUTO(ld_trash_done) struct ld_trash t = {.sid = 0};
+    char kind;
+
+    if (name && !ld_name_is_valid(name)) {
+        (void)ld_err_set(err, LD_E_INVALID, "the name '%s' is not valid", name);
+        return ld_err_hint(err,
+                           "names are [a-z0-9][a-z0-9_.-]*, at most 128 bytes, not 64 hex digits");
+    }
+    if (ld_store_trash_find(core->store, text, &t, err) < 0)
+        return -1;
+    if (t.place == LD_PLACE_LAYERS)
+        return ld_err_set(err, LD_E_CONFLICT, "layer %s can't be restored: it is being deleted",
+                          t.owner_id);
+    kind = t.place == LD_PLACE_W ? 'c' : 'v';
+    if (!name)
+        name = t.owner_name;
+    ld_op_key(op, LD_EXCLUSIVE, "%c:%s", kind, t.owner_id);
+    if (name)
+        ld_op_key(op, LD_EXCLUSIVE, "n:%c:%s", kind, name);
+    *ret = t;
+    t = (struct ld_trash){.sid = 0};
+    return 0;
+}
+
+/* Being deleted, on its way into the trash, or lost. */
+static int not_there(const struct ld_trash *t, struct ld_err *err)
+{
+    (void)ld_err_set(err, LD_E_CONFLICT, "%s '%s' can't be restored: it is being deleted", t->kind,
+                     t->owner_name ? t->owner_name : t->owner_id);
+    return ld_err_hint(err, "or on its way into the trash: look at what is in it");
+}
+
+/* The directory first, named in the transaction, so that it is on disk before the record says so.
+ * Until then the start takes it to the trash again. Where it is not in the trash yet, who removed
+ * it is about to move it there. */
+static int bring_back(struct ld_core *core, const struct ld_write *w, const struct ld_trash *t,
+                      const char *name, struct ld_err *err)
+{
+    struct ld_sid_text dir = ld_sid_name(t->sid);
+    struct ld_gone gone = {.sid = t->sid, .place = t->place};
+    struct ld_write with = *w;
+    int to = place_fd(core, t->place);
+
+    if (renameat2(core->root.trash_fd, dir.text, to, dir.text, RENAME_NOREPLACE) < 0)
+        return errno == ENOENT ? not_there(t, err)
+                               : ld_err_sys(err, -errno, "take %s '%s' out of the trash", t->kind,
+                                            t->owner_name ? t->owner_name : t->owner_id);
+    with.dirs = &to;
+    with.n_dirs = 1;
+    if (ld_store_trash_restore(core->store, &with, t->sid, name, err) < 0 &&
+        (!ld_core_make_room(core, err) ||
+         ld_store_trash_restore(core->store, &with, t->sid, name, err) < 0)) {
+        ld_trash_take_one(core, &gone);
+        return -1;
+    }
+    return 0;
+}
+
+/* The reaper looks for pins after the row says that it may delete: what is pinned and may still be
+ * restored then is out of its reach. */
+int ld_trash_restore(struct ld_core *core, const struct ld_write *w, const struct ld_trash *t,
+                     const char *name, struct ld_err *err)
+{
+    LD_AUTO(ld_trash_done) struct ld_trash now = {.sid = 0};
+    int rc;
+
+    ld_pins_add(core->pins, &t->sid, 1);
+    rc = ld_store_trash_find(core->store, t->owner_id, &now, err);
+    if (rc == 0)
+        rc = now.sid == t->sid && ld_trash_is_restorable(&now) ? bring_back(core, w, t, name, err)
+                                                               : not_there(t, err);
+    ld_pins_drop(core->pins, &t->sid, 1);
+    return rc;
 }
 
 void ld_trash_discard(struct ld_core *core, int dir, const char *name)

@@ -12,6 +12,7 @@
 
 struct ld_core;
 struct ld_gone;
+struct ld_op;
 struct ld_reaper;
 struct ld_removed;
 struct ld_trash;
@@ -35,6 +36,14 @@ int ld_trash_purge(struct ld_core *core, const struct ld_write *w, const char *t
                    struct ld_removed *ret, struct ld_err *err);
 /* A container or volume of which nothing is deleted yet. */
 bool ld_trash_is_restorable(const struct ld_trash *trash);
+/* Which container or volume is to be restored, its key and that of the name it is going to have.
+ * Loop. not_found; conflict: ambiguous, or a layer. */
+int ld_trash_admit(struct ld_core *core, const char *text, const char *name, struct ld_op *op,
+                   struct ld_trash *ret, struct ld_err *err);
+/* It lives again with its data, under another name unless that is NULL. Killed in the middle, the
+ * next start has it in the trash as before. Any worker; the codes of ld_store_trash_restore. */
+int ld_trash_restore(struct ld_core *core, const struct ld_write *w, const struct ld_trash *trash,
+                     const char *name, struct ld_err *err);
 /* What it holds on disk: a walk. Nothing where the reaper was faster. */
 int ld_trash_usage(struct ld_core *core, const struct ld_trash *trash, struct ld_usage *ret,
                    struct ld_err *err);

@@ -424,10 +424,12 @@ int ld_store_trash_purge(struct ld_store *store, const struct ld_write *w, ld_si
 /* The same for what is due at that time: the reaper's first step, so that nothing half deleted is
  * ever restored. */
 int ld_store_trash_expire(struct ld_store *store, int64_t due_ns, struct ld_err *err);
-/* A removed container or volume lives again. The caller renames trash/SID back first (and names
- * that directory in w->dirs). not_found: nothing restorable; exists: its name is taken. */
+/* A removed container or volume lives again, under another name unless that is NULL. The caller
+ * renames trash/SID back first (and names that directory in w->dirs). not_found: no such row;
+ * conflict: it is being deleted, or lacks what it needs; exists: its name is taken. Event
+ * container.restore (volume.restore). */
 int ld_store_trash_restore(struct ld_store *store, const struct ld_write *w, ld_sid sid,
-                           struct ld_err *err);
+                           const char *name, struct ld_err *err);
 
 /* What the records know of a sid, for the reconciliation at start. */
 enum ld_sid_owner { LD_SID_UNKNOWN, LD_SID_LAYER, LD_SID_CONTAINER, LD_SID_VOLUME, LD_SID_TRASH };

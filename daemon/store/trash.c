@@ -309,30 +309,109 @@ int ld_store_trash_expire(struct ld_store *store, int64_t due_ns, struct ld_err 
 
 /* ---- restore ---- */
 
+struct restoring {
+    ld_sid sid;
+    const char *name; /* a new one; NULL: as it was */
+};
+
 /* 1: a living object has the name. A layer is never restored alone: it has no name. */
-static int is_name_taken(struct ld_db *db, const struct ld_trash *trash, struct ld_err *err)
+static int is_name_taken(struct ld_db *db, enum ld_place place, const char *name,
+                         struct ld_err *err)
 {
     autosql stmt =
-        trash->place == LD_PLACE_W
+        place == LD_PLACE_W
             ? ld_sql(db, "SELECT 1 FROM containers WHERE name = ?1 AND removed_ns IS NULL", err)
             : ld_sql(db, "SELECT 1 FROM volumes WHERE name = ?1 AND removed_ns IS NULL", err);
     int64_t one;
 
     if (!stmt)
         return -1;
-    ld_bind(stmt, 1, trash->owner_name);
+    ld_bind(stmt, 1, name);
     return ld_sql_int(stmt, &one, err);
 }
 
-static int revive(struct ld_tx *tx, const struct ld_trash *trash, struct ld_err *err)
+/* What was written without a sync is nothing to come back to after a crash. */
+static int check_boot(struct ld_tx *tx, const struct ld_trash *trash, struct ld_err *err)
 {
-    const char *text = trash->place == LD_PLACE_W
-                           ? "UPDATE containers SET removed_ns = NULL, version = version + 1"
-                             " WHERE upper_sid = ?1"
-                           : "UPDATE volumes SET removed_ns = NULL, version = version + 1"
-                             " WHERE sid = ?1";
+    autosql stmt =
+        ld_sql(tx->db, "SELECT 1 FROM containers WHERE upper_sid = ?1 AND boot_id <> ?2", err);
+    int64_t one;
+    int rc;
 
-    if (run_with_sid(tx->db, text, trash->sid, err) < 0)
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, trash->sid);
+    ld_bind_text(stmt, 2, tx->store->boot_id);
+    rc = ld_sql_int(stmt, &one, err);
+    if (rc <= 0)
+        return rc;
+    return ld_err_set(err, LD_E_CONFLICT,
+                      "container '%s' was ephemeral and the system has been started since",
+                      trash->owner_name ? trash->owner_name : trash->owner_id);
+}
+
+static int check_volumes(struct ld_tx *tx, const struct ld_trash *trash, struct ld_err *err)
+{
+    autofree char *id = NULL;
+    autosql stmt = ld_sql(tx->db,
+                          "SELECT m.volume_id FROM container_mounts m JOIN containers c"
+                          " ON m.container = c.seq WHERE c.upper_sid = ?1"
+                          " AND m.volume_id IS NOT NULL AND NOT EXISTS(SELECT 1 FROM volumes v"
+                          "   WHERE v.id = m.volume_id AND v.removed_ns IS NULL) LIMIT 1",
+                          err);
+    int rc;
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, trash->sid);
+    rc = ld_sql_next(stmt, err);
+    if (rc <= 0)
+        return rc;
+    id = ld_col_text(stmt, 0);
+    (void)ld_err_set(err, LD_E_CONFLICT, "container '%s' mounts the volume %s, which is removed",
+                     trash->owner_name ? trash->owner_name : trash->owner_id, id);
+    return ld_err_hint(err, "restore that volume first, if it is in the trash");
+}
+
+static int check_restorable(struct ld_tx *tx, const struct ld_trash *trash, const char *name,
+                            struct ld_err *err)
+{
+    int rc = is_restorable(tx->db, trash, err);
+
+    if (rc < 0)
+        return -1;
+    if (rc == 0 || trash->purge_ns == trash->removed_ns)
+        return ld_err_set(err, LD_E_CONFLICT, "%s '%s' can't be restored: it is being deleted",
+                          trash->kind, trash->owner_name ? trash->owner_name : trash->owner_id);
+    rc = is_name_taken(tx->db, trash->place, name, err);
+    if (rc < 0)
+        return -1;
+    if (rc > 0) {
+        (void)ld_err_set(err, LD_E_EXISTS, "the name '%s' is taken by another %s", name,
+                         trash->kind);
+        return ld_err_hint(err, "restore it under another name");
+    }
+    if (trash->place != LD_PLACE_W)
+        return 0;
+    return check_boot(tx, trash, err) < 0 ? -1 : check_volumes(tx, trash, err);
+}
+
+static int revive(struct ld_tx *tx, const struct ld_trash *trash, const char *name,
+                  struct ld_err *err)
+{
+    autosql stmt = ld_sql(tx->db,
+                          trash->place == LD_PLACE_W
+                              ? "UPDATE containers SET removed_ns = NULL, version = version + 1,"
+                                " name = ?2 WHERE upper_sid = ?1"
+                              : "UPDATE volumes SET removed_ns = NULL, version = version + 1,"
+                                " name = ?2, anonymous = ?2 IS NULL WHERE sid = ?1",
+                          err);
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, trash->sid);
+    ld_bind(stmt, 2, name);
+    if (ld_sql_done(stmt, err) < 0)
         return -1;
     return run_with_sid(tx->db, "DELETE FROM trash WHERE sid = ?1", trash->sid, err);
 }
@@ -340,35 +419,31 @@ static int revive(struct ld_tx *tx, const struct ld_trash *trash, struct ld_err 
 static int restore(struct ld_tx *tx, void *arg, struct ld_err *err)
 {
     LD_AUTO(ld_trash_done) struct ld_trash trash = {0};
-    ld_sid sid = *(ld_sid *)arg;
-    int rc = get_trash(tx->db, sid, &trash, err);
+    const struct restoring *r = arg;
+    int rc = get_trash(tx->db, r->sid, &trash, err);
+    const char *name = r->name ? r->name : trash.owner_name;
 
-    if (rc > 0)
-        rc = is_restorable(tx->db, &trash, err);
     if (rc <= 0)
         return rc < 0 ? -1
                       : ld_err_set(err, LD_E_NOT_FOUND,
-                                   "nothing to restore in the trash: %" LD_PRI_SID, sid);
-    rc = is_name_taken(tx->db, &trash, err);
-    if (rc != 0)
-        return rc < 0 ? -1
-                      : ld_err_set(err, LD_E_EXISTS, "the name '%s' is taken by another %s",
-                                   trash.owner_name, trash.kind);
-    if (revive(tx, &trash, err) < 0)
+                                   "nothing to restore in the trash: %" LD_PRI_SID, r->sid);
+    if (check_restorable(tx, &trash, name, err) < 0 || revive(tx, &trash, name, err) < 0)
         return -1;
     return ld_tx_note(tx,
                       &(struct ld_note){.type = trash.place == LD_PLACE_W ? "container.restore"
                                                                           : "volume.restore",
                                         .kind = trash.kind,
                                         .id = trash.owner_id,
-                                        .name = trash.owner_name},
+                                        .name = name},
                       err);
 }
 
 int ld_store_trash_restore(struct ld_store *store, const struct ld_write *w, ld_sid sid,
-                           struct ld_err *err)
+                           const char *name, struct ld_err *err)
 {
-    return ld_store_write(store, w, LD_SYNC_FULL, restore, &sid, err);
+    struct restoring r = {.sid = sid, .name = name};
+
+    return ld_store_write(store, w, LD_SYNC_FULL, restore, &r, err);
 }
 
 /* ---- what a sid is ---- */

@@ -1,10 +1,11 @@
 /* The trash: what is removed is kept, shown, deleted when that is asked for. */
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include <cjson/cJSON.h>
 
-#include "daemon/base/mem.h"
+#include "daemon/base/fdio.h"
 #include "tests/lib/api.h"
 
 /* A daemon that keeps containers, too. */
@@ -134,4 +135,129 @@ KEEPING_TEST(is_emptied_when_asked_and_lets_go_of_layers)
     cr_assert(ld_test_wait(has_no_layers, d, 60), "its layers have no user any more");
     ld_wait_reaped(d);
     (void)ld_want(c, 204, "DELETE", NULL, "/v1/trash");
+}
+
+/* ---- restored ---- */
+
+KEEPING_TEST(gives_a_volume_back_with_its_data)
+{
+    struct ld_text id = removed_volume(d, c, "data");
+    cJSON *json;
+
+    (void)ld_want(c, 201, "POST", "{'name':'data'}", "/v1/volumes");
+    (void)ld_want_error(c, "not_found", "POST", NULL, "/v1/trash/none/restore");
+    (void)ld_want_error(c, "invalid", "POST", "{'name':'/'}", "/v1/trash/data/restore");
+    (void)ld_want_error(c, "invalid", "POST", "{'nam':'x'}", "/v1/trash/data/restore");
+    (void)ld_want_error(c, "exists", "POST", NULL, "/v1/trash/data/restore");
+    cr_expect_eq(ld_data_count(d, "trash"), 1, "what was refused is there as before");
+    cr_expect_eq(ld_data_count(d, "volumes"), 1);
+    json = ld_want(c, 200, "POST", "{'name':'old'}", "/v1/trash/data/restore");
+    cr_expect_str_eq(ld_str(json, "kind"), "volume");
+    cr_expect_str_eq(ld_str(json, "id"), id.s);
+    cr_expect_str_eq(ld_str(json, "name"), "old");
+    cr_expect_eq(n_listed(c, ""), 0);
+    json = ld_want(c, 200, "GET", NULL, "/v1/volumes/old?size=1");
+    cr_expect_str_eq(ld_str(json, "id"), id.s);
+    cr_expect_geq(ld_int(json, "size.bytes"), 1048576);
+    (void)ld_want_error(c, "not_found", "POST", NULL, "/v1/trash/data/restore");
+    ld_daemon_kill(d);
+    ld_daemon_again(d);
+    json = ld_want(c, 200, "GET", NULL, "/v1/volumes/old?size=1");
+    cr_expect_str_eq(ld_str(json, "state"), "ok");
+    cr_expect_geq(ld_int(json, "size.bytes"), 1048576);
+}
+
+KEEPING_TEST(gives_a_container_back_with_its_volumes)
+{
+    struct ld_text id;
+    cJSON *json;
+
+    ld_have_base(c);
+    id = ld_create(c, "web", "base",
+                   "'mounts':[{'type':'volume','source':'data','target':'/var/empty'}]");
+    ld_test_sh("echo one >%s/etc/one", ld_mount(c, "web").s);
+    ld_unmount(c, "web");
+    (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/web");
+    (void)ld_want(c, 204, "DELETE", NULL, "/v1/volumes/data");
+    (void)ld_want(c, 204, "DELETE", NULL, "/v1/images/base");
+    (void)ld_want_error(c, "conflict", "POST", NULL, "/v1/trash/web/restore");
+    (void)ld_want(c, 200, "POST", NULL, "/v1/trash/data/restore");
+    json = ld_want(c, 200, "POST", "{}", "/v1/trash/%.12s/restore", id.s);
+    cr_expect_str_eq(ld_str(json, "kind"), "container");
+    cr_expect_str_eq(ld_str(json, "name"), "web");
+    ld_test_sh("grep -q one %s/etc/one", ld_mount(c, "web").s);
+    ld_unmount(c, "web");
+    cr_expect_eq(ld_data_count(d, "trash"), 0);
+}
+
+KEEPING_TEST(never_gives_back_what_is_being_deleted)
+{
+    ld_have_base(c);
+    (void)ld_create(c, "web", "base", NULL);
+    (void)ld_want(c, 204, "DELETE", NULL, "/v1/images/base?force=1");
+    (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/web");
+    (void)ld_want(c, 204, "DELETE", NULL, "/v1/trash/web");
+    for (int i = 0; i < 100; i++) {
+        const struct ld_reply *reply =
+            ld_call(c, &(struct ld_call){.method = "POST", .target = "/v1/trash/web/restore"});
+
+        cr_expect(reply->status == 409 || reply->status == 404, "%d", reply->status);
+    }
+    ld_wait_reaped(d);
+}
+
+static const struct timespec *of_us(long us)
+{
+    static struct timespec t;
+
+    t = (struct timespec){.tv_nsec = us * 1000};
+    return &t;
+}
+
+/* At whatever moment it dies, the data is in one place or the other, and whole. */
+KEEPING_TEST(survives_a_kill_at_any_moment)
+{
+    static const char ask[] = "POST /v1/trash/data/restore HTTP/1.1\r\nHost: x\r\n"
+                              "Content-Length: 0\r\n\r\n";
+    int n_living = 0;
+
+    (void)removed_volume(d, c, "data");
+    for (int i = 0; i < 16; i++) {
+        int fd = ld_raw_connect(d->socket);
+        bool is_living;
+
+        ld_raw_send(fd, ask, sizeof(ask) - 1);
+        (void)nanosleep(of_us(i * 250L), NULL); /* any moment */
+        ld_daemon_kill(d);
+        ld_close(fd);
+        ld_daemon_again(d);
+        is_living = n_listed(c, "") == 0;
+        n_living += is_living;
+        cr_expect_eq(ld_data_count(d, "trash"), is_living ? 0 : 1);
+        cr_expect_eq(ld_data_count(d, "volumes"), is_living ? 1 : 0);
+        if (!is_living)
+            (void)ld_want(c, 200, "POST", NULL, "/v1/trash/data/restore");
+        cr_expect_geq(ld_int(ld_want(c, 200, "GET", NULL, "/v1/volumes/data?size=1"), "size.bytes"),
+                      1048576);
+        (void)ld_want(c, 204, "DELETE", NULL, "/v1/volumes/data");
+    }
+    fprintf(stderr, "restored before the kill: %d of 16\n", n_living);
+    cr_expect_eq(ld_data_count(d, "quarantine"), 0);
+}
+
+/* As if it were killed between the directory and the record. */
+KEEPING_TEST(has_what_a_kill_took_out_half_way_again)
+{
+    struct ld_text id = removed_volume(d, c, "data");
+
+    ld_daemon_kill(d);
+    ld_test_sh("cd %s && mv trash/* volumes/", d->data_root);
+    ld_daemon_again(d);
+    cr_expect_eq(ld_data_count(d, "trash"), 1);
+    cr_expect_eq(ld_data_count(d, "volumes"), 0);
+    cr_expect_eq(ld_data_count(d, "quarantine"), 0);
+    cr_expect_eq(n_listed(c, "?filter=kind=volume"), 1);
+    (void)ld_want(c, 200, "POST", NULL, "/v1/trash/%s/restore", id.s);
+    cr_expect_geq(ld_int(ld_want(c, 200, "GET", NULL, "/v1/volumes/data?size=1"), "size.bytes"),
+                  1048576);
 }

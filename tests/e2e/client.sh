@@ -433,6 +433,18 @@ test_trash() {
     has "trash ls" "$out" "kept*volume*T*:*Z *B"
     run 0 layerctl trash rm --dry-run kept
     has "trash rm --dry-run" "$out" "would remove volume kept"
+    run 0 layerctl volume create kept
+    run 4 layerctl trash restore kept
+    run 0 layerctl trash restore -n again kept
+    is "trash restore -n" "$out" again
+    run 0 layerctl volume rm --purge kept
+    run 0 layerctl volume rm again
+    run 0 layerctl trash restore again
+    is "trash restore" "$out" again
+    run 0 layerctl volume rm again
+    run 0 layerctl volume create kept
+    run 0 layerctl volume rm kept
+    run 3 layerctl trash restore nothing
     run 2 layerctl trash rm
     run 2 layerctl trash rm -a kept
     run 2 layerctl trash rm ''
