@@ -1,76 +1,24 @@
 /* Snapshots, rollback and clones: states that come back as they were, at no cost in bytes, in any
  * order, through kills and power cuts. */
 #include <fcntl.h>
-#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cjson/cJSON.h>
 
-#include "daemon/base/buf.h"
 #include "daemon/base/fdio.h"
 #include "daemon/base/mem.h"
 #include "daemon/base/mountapi.h"
 #include "tests/lib/api.h"
 
-static struct ld_text take(struct ld_client *c, const char *container, const char *name)
-{
-    autofree char *body = ld_asprintf("{'name':'%s'}", name);
-
-    return ld_textf(
-        "%s",
-        ld_str(ld_want(c, 201, "POST", body, "/v1/containers/%s/snapshots", container), "id"));
-}
-
 static void roll_back(struct ld_client *c, const char *container, const char *snapshot)
 {
     (void)ld_want(c, 200, "POST", NULL, "/v1/containers/%s/snapshots/%s/rollback", container,
                   snapshot);
-}
-
-/* Runs shell commands in the container's root, then unmounts it again. */
-static void change(struct ld_client *c, const char *container, const char *commands)
-{
-    ld_test_sh("cd %s && %s", ld_mount(c, container).s, commands);
-    ld_unmount(c, container);
-}
-
-static struct ld_text digest(struct ld_client *c, const char *container)
-{
-    struct ld_text text = ld_tree_digest(ld_mount(c, container).s);
-
-    ld_unmount(c, container);
-    return text;
-}
-
-struct books {
-    const struct ld_daemon *d;
-    struct ld_client *c;
-};
-
-static bool is_balanced(void *arg)
-{
-    const struct books *b = arg;
-    struct ld_usage usage;
-    cJSON *df = ld_want(b->c, 200, "GET", NULL, "/v1/df");
-
-    ld_data_usage(b->d, &usage);
-    return ld_int(df, "total.bytes") == (int64_t)usage.bytes &&
-           ld_int(df, "total.inodes") == (int64_t)usage.inodes;
-}
-
-/* The database itself grows now and then between the two looks. */
-static void expect_df_is_du(const struct ld_daemon *d, struct ld_client *c)
-{
-    struct books b = {d, c};
-
-    ld_wait_reaped(d);
-    cr_expect(ld_test_wait(is_balanced, &b, 20), "df tells something else than du");
 }
 
 /* ---- what they are ---- */
@@ -82,7 +30,7 @@ LD_API_TEST(snapshots, are_named_states_of_a_container)
 
     ld_have_base(c);
     id = ld_create(c, "web", "base", NULL);
-    change(c, "web", "echo 1 > etc/one");
+    ld_change(c, "web", "echo 1 > etc/one");
     json = ld_want(c, 201, "POST", "{'name':'first','labels':{'why':'upgrade'}}",
                    "/v1/containers/web/snapshots");
     one = ld_textf("/v1/containers/%s/snapshots/%s", id.s, ld_str(json, "id"));
@@ -127,8 +75,8 @@ LD_API_TEST(snapshots, are_refused_with_the_right_code)
     ld_have_base(c);
     (void)ld_create(c, "web", "base", NULL);
     (void)ld_create(c, "db", "base", NULL);
-    (void)take(c, "web", "first");
-    (void)take(c, "db", "first"); /* a name is the container's own */
+    (void)ld_take_snapshot(c, "web", "first");
+    (void)ld_take_snapshot(c, "db", "first"); /* a name is the container's own */
     for (size_t i = 0; i < LD_ARRAY_LEN(rows); i++)
         (void)ld_want_error(c, rows[i].code, "POST", rows[i].body, "/v1/containers/web/snapshots");
     (void)ld_want_error(c, "not_found", "GET", NULL, "/v1/containers/web/snapshots/none");
@@ -156,7 +104,7 @@ LD_API_TEST(snapshots, are_found_by_name_then_by_the_beginning_of_an_id)
 
     ld_have_base(c);
     (void)ld_create(c, "web", "base", "'ephemeral':true");
-    first = take(c, "web", "first");
+    first = ld_take_snapshot(c, "web", "first");
     cr_expect_str_eq(
         ld_str(ld_want(c, 200, "GET", NULL, "/v1/containers/web/snapshots/first"), "id"), first.s);
     cr_expect_str_eq(
@@ -199,7 +147,7 @@ LD_API_TEST(snapshots, are_told_by_events)
 
     ld_have_base(c);
     web = ld_create(c, "web", "base", NULL);
-    one = take(c, "web", "first");
+    one = ld_take_snapshot(c, "web", "first");
     twin = ld_textf(
         "%s", ld_str(ld_want(c, 201, "POST", "{'name':'twin'}", "/v1/containers/web/clone"), "id"));
     roll_back(c, "web", "first");
@@ -220,7 +168,7 @@ LD_API_TEST(snapshots, count_in_the_versions_of_their_container)
 
     ld_have_base(c);
     (void)ld_create(c, "web", "base", NULL);
-    (void)take(c, "web", "first");
+    (void)ld_take_snapshot(c, "web", "first");
     reply = ld_call(
         c, &(struct ld_call){.method = "DELETE", .target = "/v1/containers/web", .headers = stale});
     cr_expect_eq(reply->status, 412, "it has a snapshot that whoever asks does not know of");
@@ -254,7 +202,7 @@ LD_API_TEST(snapshots, are_not_sent_to_who_knows_them)
 
     ld_have_base(c);
     (void)ld_create(c, "web", "base", NULL);
-    (void)take(c, "web", "first");
+    (void)ld_take_snapshot(c, "web", "first");
     known = ld_asprintf("If-None-Match: %s", ld_client_header(c, "ETag"));
     cr_expect_eq(with_header(c, "GET", "/v1/containers/web/snapshots/first", NULL, known)->status,
                  304);
@@ -271,7 +219,7 @@ LD_API_TEST(snapshots, and_clones_are_made_once_under_an_idempotency_key)
 
     ld_have_base(c);
     (void)ld_create(c, "web", "base", NULL);
-    change(c, "web", "echo 1 > one");
+    ld_change(c, "web", "echo 1 > one");
     for (size_t i = 0; i < LD_ARRAY_LEN(rows); i++) {
         const struct ld_reply *reply =
             with_header(c, "POST", rows[i].target, rows[i].body, rows[i].header);
@@ -294,15 +242,15 @@ LD_API_TEST(snapshots, tell_what_their_removal_would_free)
 
     ld_have_base(c);
     (void)ld_create(c, "web", "base", NULL);
-    change(c, "web", "head -c 1M /dev/urandom > big");
-    (void)take(c, "web", "first");
-    (void)take(c, "web", "again");
+    ld_change(c, "web", "head -c 1M /dev/urandom > big");
+    (void)ld_take_snapshot(c, "web", "first");
+    (void)ld_take_snapshot(c, "web", "again");
     json = ld_want(c, 200, "DELETE", NULL, "/v1/containers/web/snapshots/first?dry_run=1");
     cr_expect_eq(ld_count(json, "would_remove"), 1, "the container stands on it");
     cr_expect_str_eq(ld_str(json, "would_remove.0.kind"), "snapshot");
     cr_expect_eq(ld_int(json, "bytes"), 0);
     (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/web/snapshots/again");
-    change(c, "web", "rm big");
+    ld_change(c, "web", "rm big");
     roll_back(c, "web", "first");
     (void)ld_want(c, 200, "GET", NULL, "/v1/containers/web/snapshots/first");
 }
@@ -315,15 +263,15 @@ LD_API_TEST(snapshots, of_an_idle_container_copy_nothing)
 
     ld_have_base(c);
     (void)ld_create(c, "web", "base", NULL);
-    change(c, "web", "head -c 64M /dev/urandom > big");
+    ld_change(c, "web", "head -c 64M /dev/urandom > big");
     ld_data_usage(d, &before);
-    (void)take(c, "web", "first");
+    (void)ld_take_snapshot(c, "web", "first");
     for (int i = 0; i < 20; i++)
         (void)ld_want(c, 201, "POST", NULL, "/v1/containers/web/clone");
     ld_data_usage(d, &after);
     cr_expect_lt(after.bytes, before.bytes + 22 * 65536);
     cr_expect_eq(ld_data_count(d, "layers"), 4 + 2, "two and their recipes, 0, and one for all");
-    expect_df_is_du(d, c);
+    ld_expect_df_is_du(d, c);
 }
 
 LD_API_TEST(snapshots, of_an_unchanged_container_are_the_image_itself)
@@ -335,15 +283,15 @@ LD_API_TEST(snapshots, of_an_unchanged_container_are_the_image_itself)
     (void)ld_mount(c, "web");
     ld_unmount(c, "web");
     ld_data_usage(d, &before);
-    (void)take(c, "web", "one");
-    (void)take(c, "web", "two");
+    (void)ld_take_snapshot(c, "web", "one");
+    (void)ld_take_snapshot(c, "web", "two");
     ld_data_usage(d, &after);
     cr_expect_eq(after.inodes, before.inodes);
     cr_expect_eq(ld_int(ld_want(c, 200, "GET", NULL, "/v1/containers/web"), "layers"), 2);
-    change(c, "web", "chmod 751 ."); /* an attribute of the root is a change, too */
-    (void)take(c, "web", "three");
+    ld_change(c, "web", "chmod 751 ."); /* an attribute of the root is a change, too */
+    (void)ld_take_snapshot(c, "web", "three");
     cr_expect_eq(ld_int(ld_want(c, 200, "GET", NULL, "/v1/containers/web"), "layers"), 3);
-    change(c, "web", "test $(stat -c %a .) = 751");
+    ld_change(c, "web", "test $(stat -c %a .) = 751");
 }
 
 LD_API_TEST(snapshots, are_counted_by_df_to_the_byte)
@@ -356,15 +304,15 @@ LD_API_TEST(snapshots, are_counted_by_df_to_the_byte)
                                               i + 1, i, i, i);
         autofree char *name = ld_asprintf("s%d", i);
 
-        change(c, "web", commands);
-        (void)take(c, "web", name);
-        expect_df_is_du(d, c);
+        ld_change(c, "web", commands);
+        (void)ld_take_snapshot(c, "web", name);
+        ld_expect_df_is_du(d, c);
     }
     (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/web/snapshots/s2");
     roll_back(c, "web", "s1");
-    expect_df_is_du(d, c);
+    ld_expect_df_is_du(d, c);
     (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/web");
-    expect_df_is_du(d, c);
+    ld_expect_df_is_du(d, c);
     cr_expect_eq(ld_data_count(d, "layers"), 5, "the image's two, their recipes, and 0");
 }
 
@@ -387,19 +335,19 @@ LD_API_TEST(rollback, brings_back_any_state_in_any_order)
         };
         char name[8];
 
-        change(c, "web", steps[i]);
+        ld_change(c, "web", steps[i]);
         (void)snprintf(name, sizeof(name), "s%d", i);
-        (void)take(c, "web", name);
-        was[i] = digest(c, "web");
+        (void)ld_take_snapshot(c, "web", name);
+        was[i] = ld_root_digest(c, "web");
     }
-    change(c, "web", "rm -rf ./*; echo all is lost > here");
+    ld_change(c, "web", "rm -rf ./*; echo all is lost > here");
     for (size_t i = 0; i < LD_ARRAY_LEN(order); i++) {
         char name[8];
 
         (void)snprintf(name, sizeof(name), "s%d", order[i]);
         roll_back(c, "web", name);
-        cr_expect_str_eq(digest(c, "web").s, was[order[i]].s, "%s", name);
-        change(c, "web", "echo more > more");
+        cr_expect_str_eq(ld_root_digest(c, "web").s, was[order[i]].s, "%s", name);
+        ld_change(c, "web", "echo more > more");
     }
     cr_expect_eq(ld_count(ld_want(c, 200, "GET", NULL, "/v1/containers/web/snapshots"), "items"),
                  4);
@@ -414,7 +362,7 @@ LD_API_TEST(rollback, needs_a_container_that_nobody_uses)
 
     ld_have_base(c);
     (void)ld_create(c, "web", "base", NULL);
-    (void)take(c, "web", "first");
+    (void)ld_take_snapshot(c, "web", "first");
     at = ld_mount(c, "web");
     (void)ld_want_error(c, "busy", "POST", NULL, "/v1/containers/web/snapshots/first/rollback");
     cr_assert(pipe(up) == 0 && pipe(down) == 0);
@@ -437,7 +385,7 @@ LD_API_TEST(rollback, needs_a_container_that_nobody_uses)
     (void)close(down[1]);
     cr_assert_eq(waitpid(pid, NULL, 0), pid);
     roll_back(c, "web", "first");
-    (void)take(c, "web", "second");
+    (void)ld_take_snapshot(c, "web", "second");
 }
 
 LD_API_TEST(rollback, heals_a_container_that_lost_its_writable_layer)
@@ -446,9 +394,9 @@ LD_API_TEST(rollback, heals_a_container_that_lost_its_writable_layer)
 
     ld_have_base(c);
     (void)ld_create(c, "web", "base", NULL);
-    change(c, "web", "echo 1 > one");
-    (void)take(c, "web", "first");
-    was = digest(c, "web");
+    ld_change(c, "web", "echo 1 > one");
+    (void)ld_take_snapshot(c, "web", "first");
+    was = ld_root_digest(c, "web");
     ld_daemon_stop(d);
     ld_test_sh("rm -rf %s/w/*", d->data_root);
     ld_daemon_again(d);
@@ -457,16 +405,16 @@ LD_API_TEST(rollback, heals_a_container_that_lost_its_writable_layer)
     roll_back(c, "web", "first");
     cr_expect_str_eq(ld_str(ld_want(c, 200, "GET", NULL, "/v1/containers/web"), "state"),
                      "created");
-    cr_expect_str_eq(digest(c, "web").s, was.s);
+    cr_expect_str_eq(ld_root_digest(c, "web").s, was.s);
 }
 
 LD_API_TEST(rollback, refuses_a_state_whose_layer_is_lost)
 {
     ld_have_base(c);
     (void)ld_create(c, "web", "base", NULL);
-    (void)take(c, "web", "good");
-    change(c, "web", "echo 1 > one");
-    (void)take(c, "web", "bad");
+    (void)ld_take_snapshot(c, "web", "good");
+    ld_change(c, "web", "echo 1 > one");
+    (void)ld_take_snapshot(c, "web", "bad");
     ld_daemon_stop(d);
     ld_test_sh("cd %s/layers && rm -rf $(ls -d [1-9]* | grep -v '[.]' | sort -n | tail -1)",
                d->data_root);
@@ -474,7 +422,7 @@ LD_API_TEST(rollback, refuses_a_state_whose_layer_is_lost)
     (void)ld_want_error(c, "corrupt", "POST", NULL, "/v1/containers/web/snapshots/bad/rollback");
     (void)ld_want_error(c, "corrupt", "POST", "{'snapshot':'bad'}", "/v1/containers/web/clone");
     roll_back(c, "web", "good");
-    change(c, "web", "test ! -e one");
+    ld_change(c, "web", "test ! -e one");
 }
 
 /* ---- clones ---- */
@@ -489,8 +437,8 @@ LD_API_TEST(clones, begin_alike_and_go_on_by_themselves)
                     "'labels':{'tier':'front'},'config':{'cmd':['run']},"
                     "'mounts':[{'type':'volume','source':'shared','target':'/srv'},"
                     "{'type':'tmpfs','target':'/tmp','size':65536}]");
-    change(c, "web", "echo own > etc/own; echo shared > srv/file; echo anon > data/file");
-    was = digest(c, "web");
+    ld_change(c, "web", "echo own > etc/own; echo shared > srv/file; echo anon > data/file");
+    was = ld_root_digest(c, "web");
     json = ld_want(c, 201, "POST", "{'name':'twin'}", "/v1/containers/web/clone");
     cr_expect_str_eq(ld_str(json, "name"), "twin");
     cr_expect_str_eq(ld_str(json, "labels.tier"), "front");
@@ -498,17 +446,17 @@ LD_API_TEST(clones, begin_alike_and_go_on_by_themselves)
     cr_expect_str_eq(ld_str(json, "image.ref"), "app:latest");
     cr_expect_eq(ld_count(json, "mounts"), 3);
     (void)was;
-    change(c, "twin",
-           "grep -q own etc/own; grep -q shared srv/file; test ! -e data/file;"
-           "test -e data/seed; findmnt -no FSTYPE tmp | grep -q tmpfs;"
-           "rm etc/own; echo t > etc/twin; echo both > srv/both");
-    change(c, "web", "grep -q own etc/own; test ! -e etc/twin; test -e srv/both");
+    ld_change(c, "twin",
+              "grep -q own etc/own; grep -q shared srv/file; test ! -e data/file;"
+              "test -e data/seed; findmnt -no FSTYPE tmp | grep -q tmpfs;"
+              "rm etc/own; echo t > etc/twin; echo both > srv/both");
+    ld_change(c, "web", "grep -q own etc/own; test ! -e etc/twin; test -e srv/both");
     json =
         ld_want(c, 201, "POST", "{'name':'third','labels':{'a':'b'}}", "/v1/containers/twin/clone");
     cr_expect_eq(ld_count(json, "labels"), 1);
     (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/web?volumes=1");
     (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/twin?volumes=1");
-    change(c, "third", "test -e etc/twin; test ! -e etc/own; test -e srv/both");
+    ld_change(c, "third", "test -e etc/twin; test ! -e etc/own; test -e srv/both");
     cr_expect_str_eq(ld_changes(c, "third").data, "modified /, modified /etc, added /etc/twin, "
                                                   "added /srv, added /tmp");
 }
@@ -519,22 +467,22 @@ LD_API_TEST(clones, of_a_snapshot_outlive_it_and_its_container)
 
     ld_have_base(c);
     (void)ld_create(c, "web", "base", NULL);
-    change(c, "web", "echo 1 > one; rm -r usr");
-    (void)take(c, "web", "first");
-    was = digest(c, "web");
-    change(c, "web", "echo 2 > two");
+    ld_change(c, "web", "echo 1 > one; rm -r usr");
+    (void)ld_take_snapshot(c, "web", "first");
+    was = ld_root_digest(c, "web");
+    ld_change(c, "web", "echo 2 > two");
     (void)ld_want(c, 201, "POST", "{'name':'twin','snapshot':'first'}", "/v1/containers/web/clone");
     (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/web/snapshots/first");
-    cr_expect_str_eq(digest(c, "twin").s, was.s);
+    cr_expect_str_eq(ld_root_digest(c, "twin").s, was.s);
     (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/web");
     (void)ld_want_error(c, "in_use", "DELETE", NULL, "/v1/images/base");
     (void)ld_want(c, 204, "DELETE", NULL, "/v1/images/base?force");
     ld_wait_reaped(d);
-    cr_expect_str_eq(digest(c, "twin").s, was.s, "the image is gone, its layers are not");
-    (void)take(c, "twin", "alone");
+    cr_expect_str_eq(ld_root_digest(c, "twin").s, was.s, "the image is gone, its layers are not");
+    (void)ld_take_snapshot(c, "twin", "alone");
     (void)ld_want(c, 201, "POST", "{'name':'third'}", "/v1/containers/twin/clone");
     (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/twin");
-    cr_expect_str_eq(digest(c, "third").s, was.s);
+    cr_expect_str_eq(ld_root_digest(c, "third").s, was.s);
     (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/third");
     ld_wait_reaped(d);
     cr_expect_eq(ld_data_count(d, "layers"), 1, "nothing but the empty layer");
@@ -546,7 +494,7 @@ LD_API_TEST(snapshots, are_named_when_they_keep_an_image)
 
     ld_have_base(c);
     (void)ld_create(c, "web", "base", NULL);
-    (void)take(c, "web", "first");
+    (void)ld_take_snapshot(c, "web", "first");
     error = ld_want_error(c, "in_use", "DELETE", NULL, "/v1/images/base");
     cr_expect(strstr(ld_str(error, "message"), "snapshot"), "%s", ld_str(error, "message"));
     cr_expect_eq(ld_count(error, "details.users"), 2);
@@ -573,8 +521,8 @@ LD_API_TEST(changes, do_not_depend_on_snapshots)
     for (size_t i = 0; i < LD_ARRAY_LEN(steps); i++) {
         struct ld_blob plain, frozen;
 
-        change(c, "plain", steps[i]);
-        change(c, "frozen", steps[i]);
+        ld_change(c, "plain", steps[i]);
+        ld_change(c, "frozen", steps[i]);
         (void)ld_want(c, 201, "POST", NULL, "/v1/containers/frozen/snapshots");
         plain = ld_changes(c, "plain");
         frozen = ld_changes(c, "frozen");
@@ -588,242 +536,13 @@ LD_API_TEST(diff, of_a_frozen_container_keeps_its_links_whole)
 {
     ld_have_base(c);
     (void)ld_create(c, "web", "base", NULL);
-    change(c, "web", "echo x > a; ln a b; ln a c");
+    ld_change(c, "web", "echo x > a; ln a b; ln a c");
     (void)ld_want(c, 201, "POST", NULL, "/v1/containers/web/snapshots");
-    change(c, "web", "ln a d; echo y > e; ln e f");
+    ld_change(c, "web", "ln a d; echo y > e; ln e f");
     ld_test_sh("mkdir out; curl -sS --unix-socket %s http://x/v1/containers/web/diff | tar -C out "
                "-xp; cd out; test $(stat -c %%h e) = 2; test $(stat -c %%h b) = 2; "
                "test $(stat -c %%h a) = 2; test b -ef c; test a -ef d; test e -ef f",
                d->socket);
-}
-
-/* ---- the daemon ends in the middle ---- */
-
-LD_API_TEST(restart, completes_a_freeze_that_was_recorded_and_not_done)
-{
-    struct ld_text was;
-
-    ld_have_base(c);
-    (void)ld_create(c, "web", "base", NULL);
-    change(c, "web", "echo 1 > one; rm -r usr; ln one two");
-    was = digest(c, "web");
-    (void)take(c, "web", "first");
-    for (int half = 0; half < 3; half++) {
-        ld_daemon_stop(d);
-        /* What is recorded as layers/N lies in w/N still: before the move, or after it with the
-         * work directory not yet gone. */
-        ld_test_sh("cd %s; n=$(ls layers | grep -v '[.]' | sort -n | tail -1); mkdir w/$n; "
-                   "test %d = 2 || mkdir w/$n/work; test %d = 1 || mv layers/$n w/$n/upper",
-                   d->data_root, half, half);
-        ld_daemon_again(d);
-        cr_expect_str_eq(digest(c, "web").s, was.s);
-        cr_expect_eq(ld_data_count(d, "w"), 1);
-        cr_expect_eq(ld_data_count(d, "layers"), 6);
-        expect_df_is_du(d, c);
-    }
-}
-
-LD_API_TEST(restart, takes_back_a_freeze_that_was_not_recorded)
-{
-    struct ld_text was;
-
-    ld_have_base(c);
-    (void)ld_create(c, "web", "base", NULL);
-    change(c, "web", "echo 1 > one");
-    was = digest(c, "web");
-    ld_daemon_kill(d);
-    /* The next writable layer is made and marked, the transaction did not come. */
-    ld_test_sh("cd %s; n=$(ls w); mkdir -p w/$((n+1))/upper w/$((n+1))/work; "
-               "touch staging/making-$((n+1))",
-               d->data_root);
-    ld_daemon_again(d);
-    cr_expect_eq(ld_data_count(d, "w"), 1);
-    cr_expect_eq(ld_data_count(d, "staging"), 0);
-    cr_expect_eq(ld_data_count(d, "quarantine"), 0);
-    cr_expect_str_eq(digest(c, "web").s, was.s);
-    (void)take(c, "web", "first");
-    cr_expect_str_eq(digest(c, "web").s, was.s);
-}
-
-/* ---- kill -9 and power cuts while snapshots are taken ---- */
-
-enum { MAX_ACKED = 2000 };
-
-struct worker {
-    pthread_t thread;
-    struct ld_daemon *d;
-    struct ld_client *client;
-    char container[16];
-    bool stop;
-    int made, gone; /* snapshots s0 … were acknowledged, those below `gone` removed again */
-    bool is_removing;
-};
-
-static int status_of(struct ld_client *client, const char *method, const char *json,
-                     const char *target)
-{
-    const struct ld_reply *reply =
-        ld_client_call(client, &(struct ld_call){.method = method, .target = target, .json = json});
-
-    return reply ? reply->status : 0;
-}
-
-/* What is answered while the power goes was perhaps not: a sync that the cut overtakes may say that
- * all is well. Nobody hears of it after a real cut. */
-static bool is_over(const struct worker *w)
-{
-    return __atomic_load_n(&w->stop, __ATOMIC_RELAXED);
-}
-
-/* Writes the number of each snapshot into its state; each fifth time goes back, each third removes
- * the oldest, and a clone is made now and then. */
-static void *work(void *arg)
-{
-    struct worker *w = arg;
-
-    while (!is_over(w) && w->made < MAX_ACKED) {
-        int n = w->made;
-        autofree char *one = ld_asprintf("/v1/containers/%s", w->container);
-        autofree char *file = ld_asprintf("%s/files?path=/etc/number", one);
-        autofree char *snapshots = ld_asprintf("%s/snapshots", one);
-        autofree char *body = ld_asprintf("{'name':'s%d'}", n);
-        autofree char *text = ld_asprintf("%d", n);
-        autofree char *clone = ld_asprintf("%s/clone", one);
-        autofree char *back = ld_asprintf("%s/snapshots/s%d/rollback", one, n);
-        autofree char *oldest = ld_asprintf("%s/snapshots/s%d", one, w->gone);
-        const struct ld_reply *reply =
-            ld_client_call(w->client, &(struct ld_call){.method = "PUT",
-                                                        .target = file,
-                                                        .content_type = "application/octet-stream",
-                                                        .body = text,
-                                                        .body_len = strlen(text)});
-
-        if (!reply || reply->status != 200 ||
-            status_of(w->client, "POST", body, snapshots) != 201 || is_over(w))
-            break;
-        w->made++;
-        if (n % 5 == 4 && status_of(w->client, "POST", NULL, back) != 200)
-            break;
-        if (n % 4 == 1 && status_of(w->client, "POST", NULL, clone) != 201)
-            break;
-        if (n % 3 != 2)
-            continue;
-        w->is_removing = true;
-        if (status_of(w->client, "DELETE", NULL, oldest) != 204 || is_over(w))
-            break;
-        w->gone++;
-        w->is_removing = false;
-    }
-    return NULL;
-}
-
-static void start(struct ld_daemon *d, struct worker *w, int round)
-{
-    *w = (struct worker){.d = d, .client = ld_client_new(d->socket)};
-    (void)snprintf(w->container, sizeof(w->container), "w%d", round);
-    (void)ld_create(d->client, w->container, "base", NULL);
-    cr_assert_eq(pthread_create(&w->thread, NULL, work, w), 0);
-}
-
-static void finish(struct worker *w)
-{
-    __atomic_store_n(&w->stop, true, __ATOMIC_RELAXED);
-    cr_assert_eq(pthread_join(w->thread, NULL), 0);
-    ld_client_free(w->client);
-}
-
-/* Each acknowledged snapshot is there, and has the number it was taken with. */
-static void hold_to_account(struct worker *w)
-{
-    struct ld_client *c = w->d->client;
-
-    for (int i = w->gone + (w->is_removing ? 1 : 0); i < w->made; i++) {
-        autofree char *body = ld_asprintf("{'name':'probe','snapshot':'s%d'}", i);
-        autofree char *want = ld_asprintf("%d", i);
-        const struct ld_reply *reply;
-
-        (void)ld_want(c, 201, "POST", body, "/v1/containers/%s/clone", w->container);
-        reply =
-            ld_call(c, &(struct ld_call){.method = "GET",
-                                         .target = "/v1/containers/probe/files?path=/etc/number",
-                                         .headers = (const char *const[]){
-                                             "Accept: application/octet-stream", NULL}});
-        cr_expect_eq(reply->status, 200);
-        cr_expect_str_eq(reply->body, want, "snapshot s%d of %s has %s", i, w->container,
-                         reply->body);
-        (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/probe");
-    }
-    (void)take(c, w->container, "after"); /* and it goes on */
-}
-
-static void clear(struct ld_daemon *d)
-{
-    for (;;) {
-        cJSON *json = ld_want(d->client, 200, "GET", NULL, "/v1/containers?limit=1");
-        struct ld_text id;
-
-        if (ld_count(json, "items") == 0)
-            break;
-        id = ld_textf("%s", ld_str(json, "items.0.id"));
-        (void)ld_want(d->client, 204, "DELETE", NULL, "/v1/containers/%s", id.s);
-    }
-    expect_df_is_du(d, d->client);
-    cr_expect_eq(ld_data_count(d, "w"), 0);
-    cr_expect_eq(ld_data_count(d, "staging"), 0);
-    cr_expect_eq(ld_data_count(d, "layers"), 5);
-}
-
-static void pause_ms(long ms)
-{
-    struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-
-    (void)nanosleep(&t, NULL); /* how long the worker goes on is the test's input */
-}
-
-LD_API_TEST(kill, while_snapshots_are_taken_loses_none_that_was_acknowledged)
-{
-    int n = 0;
-
-    ld_have_base(c);
-    for (int round = 0; round < 8; round++) {
-        struct worker w;
-
-        start(d, &w, round);
-        pause_ms(40 + 53 * round);
-        ld_daemon_kill(d);
-        finish(&w);
-        ld_daemon_again(d);
-        hold_to_account(&w);
-        cr_expect_eq(ld_data_count(d, "quarantine"), 0);
-        n += w.made;
-        clear(d);
-    }
-    cr_expect_gt(n, 8);
-}
-
-LD_TEST(power_cut, while_snapshots_are_taken_loses_none_that_was_acknowledged)
-{
-    struct ld_daemon *d;
-    int n = 0;
-
-    ld_close(ld_test_fs("disk", "ext4", 512));
-    d = ld_daemon_start("disk", NULL);
-    ld_have_base(d->client);
-    for (int round = 0; round < 4; round++) {
-        struct worker w;
-
-        start(d, &w, round);
-        pause_ms(150 + 170 * round);
-        __atomic_store_n(&w.stop, true, __ATOMIC_RELAXED);
-        ld_daemon_cut_power(d, "disk");
-        finish(&w);
-        ld_daemon_again(d);
-        hold_to_account(&w);
-        n += w.made;
-        clear(d);
-    }
-    cr_expect_gt(n, 4);
-    ld_api_finish(d);
 }
 
 /* ---- the rest ---- */
@@ -832,11 +551,11 @@ LD_API_TEST(snapshots, of_ephemeral_containers_go_with_them)
 {
     ld_have_base(c);
     (void)ld_create(c, "web", "base", "'ephemeral':true");
-    change(c, "web", "echo 1 > one");
-    (void)take(c, "web", "first");
-    change(c, "web", "echo 2 > two");
+    ld_change(c, "web", "echo 1 > one");
+    (void)ld_take_snapshot(c, "web", "first");
+    ld_change(c, "web", "echo 2 > two");
     roll_back(c, "web", "first");
-    change(c, "web", "test -e one; test ! -e two");
+    ld_change(c, "web", "test -e one; test ! -e two");
     cr_expect(ld_bool(ld_want(c, 201, "POST", NULL, "/v1/containers/web/clone"), "ephemeral"),
               "what it stands on may not outlive the boot");
 }
@@ -850,24 +569,24 @@ LD_API_TEST(snapshots, of_a_mounted_container_are_exact_when_nobody_writes)
 
     ld_have_base(c);
     (void)ld_create(c, "web", "base", NULL);
-    change(c, "web", "echo 0 > zero; ln zero null");
-    (void)take(c, "web", "before");
+    ld_change(c, "web", "echo 0 > zero; ln zero null");
+    (void)ld_take_snapshot(c, "web", "before");
     at = ld_mount(c, "web");
     ld_test_sh("cd %s && echo 1 > one && ln one two && rm -r usr && rm zero && mkdir etc/d", at.s);
     was = ld_tree_digest(at.s);
     json = ld_want(c, 201, "POST", "{'name':'first'}", "/v1/containers/web/snapshots");
     cr_expect_str_eq(ld_str(json, "consistency"), "exact");
     ld_test_sh("cd %s && echo 3 > three && rm one", at.s); /* it is writable again */
-    (void)take(c, "web", "second");
+    (void)ld_take_snapshot(c, "web", "second");
     (void)ld_want(c, 201, "POST", "{'name':'twin'}", "/v1/containers/web/clone");
-    cr_expect_str_eq(digest(c, "twin").s, ld_tree_digest(at.s).s);
+    cr_expect_str_eq(ld_root_digest(c, "twin").s, ld_tree_digest(at.s).s);
     ld_unmount(c, "web");
     roll_back(c, "web", "first");
-    cr_expect_str_eq(digest(c, "web").s, was.s);
-    expect_df_is_du(d, c);
+    cr_expect_str_eq(ld_root_digest(c, "web").s, was.s);
+    ld_expect_df_is_du(d, c);
     (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/web");
     (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/twin");
-    expect_df_is_du(d, c);
+    ld_expect_df_is_du(d, c);
     cr_expect_eq(ld_data_count(d, "layers"), 5);
 }
 
@@ -911,7 +630,7 @@ LD_API_TEST(snapshots, of_a_container_that_is_written_to_name_the_writer)
         cr_assert_eq(waitpid(pid, &status, 0), pid);
         cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 0, "it could not write on");
     }
-    (void)take(c, "web", "still");
+    (void)ld_take_snapshot(c, "web", "still");
     ld_test_sh("grep -qx xy %s/log", at.s);
     ld_unmount(c, "web");
 }
@@ -922,20 +641,20 @@ LD_API_TEST(snapshots, of_a_vfs_container_are_copies_of_what_it_changed)
 
     ld_have_base(c);
     (void)ld_create(c, "web", "base", "'driver':'vfs'");
-    (void)take(c, "web", "clean");
-    change(c, "web", "echo 1 > one; ln one two; rm -r usr; touch -d @5 etc/motd");
-    (void)take(c, "web", "first");
-    was[0] = digest(c, "web");
-    change(c, "web", "echo 2 > two; mkdir usr; rm etc/motd; ln -s x y");
-    (void)take(c, "web", "second");
-    was[1] = digest(c, "web");
+    (void)ld_take_snapshot(c, "web", "clean");
+    ld_change(c, "web", "echo 1 > one; ln one two; rm -r usr; touch -d @5 etc/motd");
+    (void)ld_take_snapshot(c, "web", "first");
+    was[0] = ld_root_digest(c, "web");
+    ld_change(c, "web", "echo 2 > two; mkdir usr; rm etc/motd; ln -s x y");
+    (void)ld_take_snapshot(c, "web", "second");
+    was[1] = ld_root_digest(c, "web");
     (void)ld_want(c, 201, "POST", "{'name':'twin'}", "/v1/containers/web/clone");
     (void)ld_want(c, 201, "POST", "{'name':'old','snapshot':'first'}", "/v1/containers/web/clone");
-    cr_expect_str_eq(digest(c, "twin").s, was[1].s);
-    cr_expect_str_eq(digest(c, "old").s, was[0].s);
+    cr_expect_str_eq(ld_root_digest(c, "twin").s, was[1].s);
+    cr_expect_str_eq(ld_root_digest(c, "old").s, was[0].s);
     cr_expect_str_eq(ld_changes(c, "twin").data, ld_changes(c, "web").data);
     roll_back(c, "web", "first");
-    cr_expect_str_eq(digest(c, "web").s, was[0].s);
+    cr_expect_str_eq(ld_root_digest(c, "web").s, was[0].s);
     cr_expect_str_eq(ld_changes(c, "web").data, ld_changes(c, "old").data);
     roll_back(c, "web", "clean");
     cr_expect_str_eq(ld_changes(c, "web").data, "");
@@ -945,31 +664,7 @@ LD_API_TEST(snapshots, of_a_vfs_container_are_copies_of_what_it_changed)
         ld_str(ld_want(c, 201, "POST", NULL, "/v1/containers/web/snapshots?live"), "consistency"),
         "fuzzy");
     ld_unmount(c, "web");
-    expect_df_is_du(d, c);
-}
-
-LD_API_TEST(restart, makes_a_container_writable_that_was_being_captured)
-{
-    int place = -EBADF;
-    struct ld_text at;
-
-    ld_have_base(c);
-    (void)ld_create(c, "web", "base", NULL);
-    at = ld_mount(c, "web");
-    ld_daemon_kill(d);
-    place = open(at.s, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    cr_assert_eq(ld_mount_set_sb_rdonly(place, true), 0);
-    ld_close_p(&place);
-    ld_test_sh("! touch %s/x 2>/dev/null", at.s);
-    /* And what was copied so far, marked as being made. */
-    ld_test_sh("cd %s; n=$(ls w); mkdir staging/capture-$((n+1)); touch staging/making-$((n+1));"
-               "mkdir layers/$((n+2)); touch staging/making-$((n+2))",
-               d->data_root);
-    ld_daemon_again(d);
-    ld_test_sh("touch %s/x", at.s);
-    cr_expect_eq(ld_data_count(d, "staging"), 0);
-    cr_expect_eq(ld_data_count(d, "layers"), 5);
-    ld_unmount(c, "web");
+    ld_expect_df_is_du(d, c);
 }
 
 LD_API_TEST(snapshots, have_a_limit_of_depth)
@@ -1012,14 +707,14 @@ LD_TEST(snapshots, say_no_space_below_the_watermark_while_removals_work)
     c = d->client;
     ld_have_base(c);
     (void)ld_create(c, "web", "base", NULL);
-    change(c, "web", "echo 1 > one");
-    (void)take(c, "web", "first");
+    ld_change(c, "web", "echo 1 > one");
+    (void)ld_take_snapshot(c, "web", "first");
     ld_test_sh("head -c 1G /dev/zero > /mnt/small/fill 2>/dev/null; true");
     (void)ld_want_error(c, "no_space", "POST", NULL, "/v1/containers/web/snapshots");
     (void)ld_want_error(c, "no_space", "POST", NULL, "/v1/containers/web/clone");
     (void)ld_want_error(c, "no_space", "POST", NULL, "/v1/containers/web/snapshots/first/rollback");
     (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/web/snapshots/first");
     ld_test_sh("rm /mnt/small/fill");
-    (void)take(c, "web", "second");
+    (void)ld_take_snapshot(c, "web", "second");
     ld_api_finish(d);
 }

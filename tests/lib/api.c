@@ -140,3 +140,50 @@ struct ld_blob ld_changes(struct ld_client *c, const char *name)
     len = buf.len;
     return (struct ld_blob){.data = ld_buf_take(&buf), .len = len};
 }
+
+struct ld_text ld_take_snapshot(struct ld_client *c, const char *container, const char *name)
+{
+    autofree char *body = ld_asprintf("{'name':'%s'}", name);
+
+    return ld_textf(
+        "%s",
+        ld_str(ld_want(c, 201, "POST", body, "/v1/containers/%s/snapshots", container), "id"));
+}
+
+void ld_change(struct ld_client *c, const char *container, const char *commands)
+{
+    ld_test_sh("cd %s && %s", ld_mount(c, container).s, commands);
+    ld_unmount(c, container);
+}
+
+struct ld_text ld_root_digest(struct ld_client *c, const char *container)
+{
+    struct ld_text text = ld_tree_digest(ld_mount(c, container).s);
+
+    ld_unmount(c, container);
+    return text;
+}
+
+struct books {
+    const struct ld_daemon *d;
+    struct ld_client *c;
+};
+
+static bool is_balanced(void *arg)
+{
+    const struct books *b = arg;
+    struct ld_usage usage;
+    cJSON *df = ld_want(b->c, 200, "GET", NULL, "/v1/df");
+
+    ld_data_usage(b->d, &usage);
+    return ld_int(df, "total.bytes") == (int64_t)usage.bytes &&
+           ld_int(df, "total.inodes") == (int64_t)usage.inodes;
+}
+
+void ld_expect_df_is_du(const struct ld_daemon *d, struct ld_client *c)
+{
+    struct books b = {d, c};
+
+    ld_wait_reaped(d);
+    cr_expect(ld_test_wait(is_balanced, &b, 20), "df tells something else than du");
+}

@@ -52,3 +52,12 @@ void ld_wait_reaped(const struct ld_daemon *d);
 
 /* The "kind path" lines of a container's changes, in order, joined by ", ". */
 struct ld_blob ld_changes(struct ld_client *c, const char *name);
+
+/* Takes a snapshot; its id. */
+struct ld_text ld_take_snapshot(struct ld_client *c, const char *container, const char *name);
+/* Runs shell commands in the container's root, then unmounts it again. */
+void ld_change(struct ld_client *c, const char *container, const char *commands);
+/* ld_tree_digest of its root, mounted for that. */
+struct ld_text ld_root_digest(struct ld_client *c, const char *container);
+/* Once the trash is empty. The database itself grows now and then between the two looks: waits. */
+void ld_expect_df_is_du(const struct ld_daemon *d, struct ld_client *c);
