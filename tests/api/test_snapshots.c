@@ -333,7 +333,7 @@ LD_API_TEST(rollback, brings_back_any_state_in_any_order)
             "rm usr; mkdir -p usr/lib/deep; echo deep > usr/lib/deep/er; chown 7:8 .; chmod 700 "
             "var",
         };
-        char name[8];
+        char name[16];
 
         ld_change(c, "web", steps[i]);
         (void)snprintf(name, sizeof(name), "s%d", i);
