@@ -170,9 +170,11 @@ bool ld_work_upload(struct ld_work *work, struct ld_request *req)
     work->ring = ld_request_upload(req);
     work->verb.begin_lane = LD_LANE_STREAM;
     work->verb.tied = true;
-    if (!work->ring)
-        free_work(&work->verb);
-    return work->ring != NULL;
+    if (work->ring)
+        return true;
+    ld_op_done(&work->verb.op);
+    free_work(&work->verb);
+    return false;
 }
 
 void ld_work_start(struct ld_work *work, struct ld_request *req)
