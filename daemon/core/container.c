@@ -377,23 +377,60 @@ int ld_container_remove(struct ld_core *core, const struct ld_write *w, const ch
     return remove_record(core, w, id, how, ret, err);
 }
 
-int ld_container_changes(struct ld_core *core, const char *id, ld_change_fn sink, void *arg,
-                         struct ld_err *err)
+/* Counts what the sink was told. */
+struct telling {
+    ld_change_fn sink;
+    void *arg;
+    size_t n;
+};
+
+static int tell(void *arg, const struct ld_change *change, struct ld_err *err)
 {
-    struct ld_container c LD_AUTO(ld_container_done) = {.id = NULL};
+    struct telling *t = arg;
+
+    t->n++;
+    return t->sink(t->arg, change, err);
+}
+
+static int read_changes(struct ld_core *core, const struct ld_container *c, struct telling *t,
+                        struct ld_err *err)
+{
     struct ld_loaded_rootfs rootfs;
-    ld_sid upper;
+    ld_sid upper = c->upper_sid;
     int rc;
 
-    if (ld_store_container_get(core->store, id, &c, err) < 0 ||
-        ld_rootfs_load(core, &c, true, &rootfs, err) < 0)
+    if (ld_rootfs_load(core, c, true, &rootfs, err) < 0)
         return -1;
-    upper = c.upper_sid;
     ld_pins_add(core->pins, rootfs.chain.sid, rootfs.chain.n);
     ld_pins_add(core->pins, &upper, 1);
-    rc = rootfs.fs.driver->changes(&core->env, &rootfs.fs.writable, sink, arg, err);
+    rc = rootfs.fs.driver->changes(&core->env, &rootfs.fs.writable, tell, t, err);
     ld_pins_drop(core->pins, rootfs.chain.sid, rootfs.chain.n);
     ld_pins_drop(core->pins, &upper, 1);
     ld_rootfs_done(&rootfs);
-    return rc < 0 ? ld_blame_removal(core, id, err) : rc;
+    return rc;
+}
+
+/* No key is held, so a freeze or a rollback can move the writable layer away before it is open.
+ * Once it is, it is read by descriptors. */
+int ld_container_changes(struct ld_core *core, const char *id, ld_change_fn sink, void *arg,
+                         struct ld_err *err)
+{
+    struct telling t = {.sink = sink, .arg = arg};
+    struct ld_err why = LD_ERR_INIT;
+    ld_sid before = 0;
+
+    for (;;) {
+        struct ld_container c LD_AUTO(ld_container_done) = {.id = NULL};
+
+        if (ld_store_container_get(core->store, id, &c, err) < 0)
+            return -1;
+        if (c.upper_sid == before || t.n > 0)
+            break;
+        before = c.upper_sid;
+        why = (struct ld_err)LD_ERR_INIT;
+        if (read_changes(core, &c, &t, &why) == 0)
+            return 0;
+    }
+    *err = why;
+    return ld_blame_removal(core, id, err);
 }

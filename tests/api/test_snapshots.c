@@ -1,8 +1,10 @@
 /* Snapshots, rollback and clones: states that come back as they were, at no cost in bytes, in any
  * order, through kills and power cuts. */
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -530,6 +532,52 @@ LD_API_TEST(changes, do_not_depend_on_snapshots)
         ld_blob_done(&plain);
         ld_blob_done(&frozen);
     }
+}
+
+struct reader {
+    struct ld_client *client;
+    pthread_t thread;
+    atomic_bool stop;
+    int asked;
+    char problem[400];
+};
+
+static void *read_changes(void *arg)
+{
+    struct reader *r = arg;
+
+    while (!atomic_load(&r->stop) && !r->problem[0]) {
+        const struct ld_reply *reply = ld_client_call(
+            r->client, &(struct ld_call){.method = "GET", .target = "/v1/containers/web/changes"});
+
+        if (!reply || reply->status != 200)
+            (void)snprintf(r->problem, sizeof(r->problem), "%s",
+                           reply ? reply->body : ld_client_problem(r->client));
+        r->asked++;
+    }
+    return NULL;
+}
+
+/* They hold no key: the writable layer moves away under who is about to read it. */
+LD_API_TEST(changes, are_told_while_snapshots_are_taken)
+{
+    struct reader r = {.client = ld_client_new(d->socket)};
+
+    ld_have_base(c);
+    (void)ld_create(c, "web", "base", NULL);
+    cr_assert_eq(pthread_create(&r.thread, NULL, read_changes, &r), 0);
+    for (int i = 0; i < 60; i++) {
+        char name[16];
+
+        (void)snprintf(name, sizeof(name), "s%d", i);
+        ld_change(c, "web", "date +%N > etc/now");
+        (void)ld_take_snapshot(c, "web", name);
+    }
+    atomic_store(&r.stop, true);
+    cr_assert_eq(pthread_join(r.thread, NULL), 0);
+    cr_expect_gt(r.asked, 0);
+    cr_expect_str_eq(r.problem, "");
+    ld_client_free(r.client);
 }
 
 LD_API_TEST(diff, of_a_frozen_container_keeps_its_links_whole)
