@@ -43,10 +43,9 @@ struct cJSON *ld_bytes_json(const char *bytes, bool *ret_exact);
 struct ld_stream;
 
 struct ld_producer {
-    /* On a worker, blocking: writes the body by ld_stream_*. Status and headers are sent when the
-     * first byte is written, or when it ends: so a failure before that becomes a normal error
-     * reply, one after it cuts the body (NDJSON producers write their error line themselves and
-     * succeed). */
+    /* On a worker, blocking: writes the body by ld_stream_*. Status and headers are sent when 64
+     * KiB are written, or when it ends: so a failure before that becomes a normal error reply, one
+     * after it cuts the body (NDJSON producers write their error line themselves and succeed). */
     int (*run)(struct ld_stream *stream, void *arg, struct ld_err *err);
     void (*free)(
         void *arg); /* on the loop, exactly once, also when run was never called; or NULL */

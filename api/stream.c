@@ -1,11 +1,11 @@
 /* Streamed replies: see reply.h. Loop thread, but for what producers call.
  *
  * A stream is held by its request, until the client has the last byte or has gone, and by whoever
- * writes it, until that operation is done. Its head (status and headers) waits for the first byte
- * in the ring, and for the end of the request's body: libmicrohttpd cannot do both at once.
+ * writes it, until that operation is done. Its head (status and headers) waits for bytes in the
+ * ring, and for the end of the request's body: libmicrohttpd cannot do both at once.
  *
  * `ring` is constant. The producer may add headers before its first byte; the loop looks at them
- * after it has seen that byte, so the ring's lock orders the two.
+ * after it has seen bytes, so the ring's lock orders the two.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -21,6 +21,8 @@
 
 enum {
     STREAM_RING = 256 * 1024,
+    HEAD_WAITS =
+        64 * 1024, /* for so much of a producer's body: what fails until then has a status */
     VERB_RING = 64 * 1024,
     BLOCK = 128 * 1024, /* libmicrohttpd's piece where the length is known */
     MAX_FEED = 1 << 20, /* unsent bytes of a feed */
@@ -86,7 +88,7 @@ static void try_begin(struct ld_stream *stream)
 
     if (!req || stream->has_begun || req->body != LD_BODY_DONE)
         return;
-    switch (ld_ring_poll(stream->ring)) {
+    switch (ld_ring_poll(stream->ring, stream->is_producer ? HEAD_WAITS : 1)) {
     case LD_RING_WAIT:
         return;
     case LD_RING_MOVED:

@@ -30,6 +30,7 @@ struct ld_ring {
     bool ended, aborted;
     bool worker_waits;
     bool loop_waits;     /* the loop wants a wake ... */
+    size_t enough;       /* ... when it can have that many bytes ... */
     bool wake_sent;      /* ... and one is on its way */
     struct ld_err cause; /* constant once `aborted` */
 
@@ -195,7 +196,7 @@ static void moved(struct ld_ring *ring, size_t n, bool is_write)
     if (is_write) {
         assert(n <= ring->size - filled(ring) && !ring->ended);
         ring->in += n;
-        is_worth_it = n > 0;
+        is_worth_it = filled(ring) >= (ring->dir == LD_RING_TO_LOOP ? ring->enough : 1);
     } else {
         assert(n <= filled(ring));
         ring->out += n;
@@ -315,8 +316,9 @@ bool ld_ring_offer(struct ld_ring *ring, const void *data, size_t len)
 
 /* ---- the loop ---- */
 
-/* What the loop can do now, in bytes; 0 with a state that is not MOVED. WAIT arms the wake. */
-static enum ld_ring_state look_locked(struct ld_ring *ring, size_t *ret_n)
+/* What the loop can do now, in bytes; 0 with a state that is not MOVED. Fewer than `enough` are
+ * waited for. WAIT arms the wake. */
+static enum ld_ring_state look_locked(struct ld_ring *ring, size_t enough, size_t *ret_n)
 {
     bool is_reader = ring->dir == LD_RING_TO_LOOP;
     size_t n = is_reader ? filled(ring) : ring->size - filled(ring);
@@ -324,24 +326,26 @@ static enum ld_ring_state look_locked(struct ld_ring *ring, size_t *ret_n)
     *ret_n = 0;
     if (ring->aborted)
         return LD_RING_ABORTED;
-    if (n > 0) {
+    if (n >= enough || (n > 0 && ring->ended)) {
         *ret_n = n;
         return LD_RING_MOVED;
     }
     if (is_reader && ring->ended)
         return LD_RING_END;
     ring->loop_waits = true;
+    ring->enough = enough;
     return LD_RING_WAIT;
 }
 
-enum ld_ring_state ld_ring_poll(struct ld_ring *ring)
+enum ld_ring_state ld_ring_poll(struct ld_ring *ring, size_t enough)
 {
     enum ld_ring_state state;
     size_t n;
 
     ld_assert_loop();
+    assert(enough > 0 && enough <= ring->size);
     pthread_mutex_lock(&ring->lock);
-    state = look_locked(ring, &n);
+    state = look_locked(ring, enough, &n);
     pthread_mutex_unlock(&ring->lock);
     return state;
 }
@@ -357,7 +361,7 @@ static enum ld_ring_state transfer(struct ld_ring *ring, char *to, const char *f
     ld_assert_loop();
     assert(len > 0);
     pthread_mutex_lock(&ring->lock);
-    state = look_locked(ring, &n);
+    state = look_locked(ring, 1, &n);
     at = to ? ring->out : ring->in;
     n = n < len ? n : len;
     first = piece(ring, at, n);

@@ -70,8 +70,9 @@ enum ld_ring_state {
 enum ld_ring_state ld_ring_try_write(struct ld_ring *ring, const void *data, size_t len,
                                      size_t *ret_n);
 enum ld_ring_state ld_ring_try_read(struct ld_ring *ring, void *data, size_t len, size_t *ret_n);
-/* What a try_read would answer, without reading. WAIT arms the wake as try_read does. */
-enum ld_ring_state ld_ring_poll(struct ld_ring *ring);
+/* What a try_read would answer, without reading, where fewer than `enough` bytes (at most the
+ * capacity) are nothing yet, unless they are the last. WAIT arms the wake as try_read does. */
+enum ld_ring_state ld_ring_poll(struct ld_ring *ring, size_t enough);
 
 /* Valid once a call has shown that the ring is aborted, until the side leaves. */
 const struct ld_err *ld_ring_cause(const struct ld_ring *ring);

@@ -226,11 +226,12 @@ static int produce(struct ld_stream *stream, struct download *d, struct ld_err *
         ld_stream_header(stream, "X-Toy", d->header);
     if (d->tell_length)
         ld_stream_length(stream, d->bytes);
-    for (uint64_t left = d->bytes; left > 0;) {
+    for (uint64_t done = 0; done < d->bytes;) {
+        uint64_t left = (d->bytes < d->fail_at ? d->bytes : d->fail_at) - done;
         void *space;
         ssize_t n;
 
-        if (d->bytes - left >= d->fail_at)
+        if (left == 0)
             return ld_err_set(err, LD_E_CORRUPT, "the rest is damaged");
         n = ld_ring_reserve(ring, &space, err);
         if (n < 0)
@@ -238,7 +239,7 @@ static int produce(struct ld_stream *stream, struct download *d, struct ld_err *
         n = (uint64_t)n < left ? n : (ssize_t)left;
         memset(space, 0, (size_t)n);
         ld_ring_commit(ring, (size_t)n);
-        left -= (uint64_t)n;
+        done += (uint64_t)n;
     }
     return 0;
 }

@@ -192,6 +192,34 @@ static void abort_full(void *arg)
     finish(t);
 }
 
+static void *leave_at_once(void *arg)
+{
+    (void)arg;
+    return NULL;
+}
+
+LD_TEST(ring, waits_for_enough_or_for_the_last)
+{
+    static struct transfer t;
+    struct ld_err err = LD_ERR_INIT;
+
+    start(&t, LD_RING_TO_LOOP, drink, leave_at_once);
+    pthread_join(t.thread, NULL);
+    cr_assert_eq(ld_ring_write(t.ring, t.chunk, 99, &err), 0);
+    cr_expect_eq(ld_ring_poll(t.ring, 100), LD_RING_WAIT);
+    cr_expect_eq(ld_ring_poll(t.ring, 99), LD_RING_MOVED);
+    cr_assert_eq(ld_ring_write(t.ring, t.chunk, 1, &err), 0);
+    cr_expect_eq(ld_ring_poll(t.ring, 100), LD_RING_MOVED);
+    cr_expect_eq(ld_ring_poll(t.ring, 101), LD_RING_WAIT);
+    ld_ring_end(t.ring);
+    cr_expect_eq(ld_ring_poll(t.ring, 101), LD_RING_MOVED);
+    ld_ring_leave_worker(t.ring);
+    ld_ring_leave_loop(t.ring);
+    ld_loop_free(t.loop);
+    ld_sha256_free_p(&t.loop_hash);
+    ld_sha256_free_p(&t.worker_hash);
+}
+
 LD_TEST(ring, ends_a_blocked_writer_with_the_cause_of_the_abort)
 {
     static struct transfer t = {.want = UINT64_MAX};
@@ -201,7 +229,7 @@ LD_TEST(ring, ends_a_blocked_writer_with_the_cause_of_the_abort)
     timer = ld_timer_new(t.loop, abort_full, &t);
     ld_timer_start(timer, 30, 0);
     ld_loop_run(t.loop);
-    cr_expect_eq(ld_ring_poll(t.ring), LD_RING_ABORTED);
+    cr_expect_eq(ld_ring_poll(t.ring, 1), LD_RING_ABORTED);
     ld_timer_free(timer);
     end(&t);
     cr_expect_eq(t.worker_rc, -1);
@@ -279,7 +307,7 @@ LD_TEST(ring, never_wakes_a_loop_that_has_left)
     static struct transfer t = {.want = CHUNK};
 
     start(&t, LD_RING_TO_LOOP, must_not_come, fill_ring);
-    cr_assert(ld_ring_poll(t.ring) == LD_RING_WAIT || ld_ring_total(t.ring) > 0);
+    cr_assert(ld_ring_poll(t.ring, 1) == LD_RING_WAIT || ld_ring_total(t.ring) > 0);
     pthread_join(t.thread, NULL); /* the wake is posted by now */
     ld_ring_leave_loop(t.ring);
     ld_loop_free(t.loop); /* runs the post */

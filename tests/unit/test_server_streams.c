@@ -235,12 +235,13 @@ TOY_TEST(answer_head_without_producing)
     cr_expect_eq(get("/v1/hello")->status, 200);
 }
 
-TOY_TEST(answer_an_error_before_the_first_byte_and_cut_after_it)
+TOY_TEST(answer_an_error_in_the_first_bytes_and_cut_after_them)
 {
     struct ld_call cut = {
         .method = "GET", .target = "/v1/download?bytes=9000000&fail_at=5000000", .unchecked = true};
 
     expect_error(get("/v1/download?bytes=100&fail_at=0"), 500, "corrupt");
+    expect_error(get("/v1/download?bytes=900000&fail_at=60000"), 500, "corrupt");
     cr_expect_null(ld_client_call(client, &cut), "the body is not whole");
     ld_client_hang_up(client);
     cr_expect_eq(get("/v1/hello")->status, 200);
