@@ -97,10 +97,10 @@ enum ld_mount_state ld_mounts_probe(struct ld_mounts *mounts, const struct ld_ro
  * long as the container's key is held, an UNMOUNTED layer stays so. */
 enum ld_mount_state ld_mounts_settle(struct ld_mounts *mounts, const struct ld_rootfs *spec);
 
-/* Nobody, in any namespace, can write to the layer until it is resumed. Success also when nothing
- * of ours is alive on it. busy: somebody has something in it open for writing (details.holders);
- * then nothing has changed. Under the container's key; a start after a kill resumes what was left.
- */
+/* Nobody, in any namespace, can write to the layer until it is resumed, which each success must be
+ * followed by. Success also when nothing of ours is alive on it. busy: somebody has something in it
+ * open for writing (details.holders); then nothing has changed. Under the container's key; a start
+ * after a kill resumes what was left. */
 int ld_mounts_quiesce(struct ld_mounts *mounts, const struct ld_rootfs *spec, struct ld_err *err);
 void ld_mounts_resume(struct ld_mounts *mounts, const struct ld_rootfs *spec);
 

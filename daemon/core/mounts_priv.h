@@ -36,7 +36,7 @@ struct ld_mount_entry {
 
     struct ld_part_ids parts; /* mounts of ours inside it; under work, as all below */
     int kept;
-    unsigned views;
+    unsigned views; /* and whoever keeps it still */
     bool is_staged; /* stage/SID is mounted for views */
     bool has_staged_parts;
 
@@ -78,6 +78,9 @@ void ld_entry_keep(struct ld_mounts *m, struct ld_mount_entry *e, int k,
                    const struct ld_rootfs *spec, bool sync);
 /* Closes the kept clone now, which may wait for the disk. */
 void ld_entry_close_kept(struct ld_mount_entry *e);
+
+/* One of e->views less: the last one's stage becomes the kept clone, which then may be closed. */
+void ld_entry_end_view(struct ld_mounts *m, struct ld_mount_entry *e, const struct ld_rootfs *spec);
 
 /* Unmounts dir/name with everything in it that is ours, last first; all or nothing. *ret_k: a
  * clone. */

@@ -81,6 +81,16 @@ int ld_mounts_view(struct ld_mounts *m, const struct ld_rootfs *spec, bool with_
     return rc;
 }
 
+void ld_entry_end_view(struct ld_mounts *m, struct ld_mount_entry *e, const struct ld_rootfs *spec)
+{
+    if (--e->views > 0)
+        return;
+    if (e->is_staged)
+        close_stage(m, e, spec);
+    else if (e->kept >= 0)
+        ld_entry_keep(m, e, ld_steal_fd(&e->kept), spec, false);
+}
+
 void ld_view_close(struct ld_mounts *m, const struct ld_rootfs *spec, struct ld_view *view)
 {
     struct ld_mount_entry *e;
@@ -89,11 +99,6 @@ void ld_view_close(struct ld_mounts *m, const struct ld_rootfs *spec, struct ld_
         return;
     e = ld_mounts_enter(m, view->sid);
     ld_close_p(&view->fd);
-    if (--e->views == 0) {
-        if (e->is_staged)
-            close_stage(m, e, spec);
-        else if (e->kept >= 0)
-            ld_entry_keep(m, e, ld_steal_fd(&e->kept), spec, false);
-    }
+    ld_entry_end_view(m, e, spec);
     ld_mounts_leave(m, e);
 }

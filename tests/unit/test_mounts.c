@@ -454,3 +454,80 @@ LD_TEST(mounts, targets_never_leave_the_root)
     }
     finish(&w);
 }
+
+/* ---- keeping it still ---- */
+
+struct blocker {
+    struct ld_job job;
+    int go; /* until this is at its end */
+};
+
+static void block(struct ld_job *job)
+{
+    struct blocker *b = (struct blocker *)job;
+    char c;
+
+    (void)!read(b->go, &c, 1);
+}
+
+static void unblocked(struct ld_job *job)
+{
+    (void)job;
+}
+
+/* The view that gave the superblock ends meanwhile, and the lane that would close what it leaves is
+ * busy: the next mount is of the same superblock. */
+LD_TEST(mounts, what_was_kept_still_is_writable_again_whatever_ends_meanwhile)
+{
+    struct world w = {.mounts = NULL};
+    struct blocker blocker[4];
+    struct ld_err err = LD_ERR_INIT;
+    struct ld_view view;
+    int pipe_fd[2];
+
+    start(&w, "overlay", 0);
+    cr_assert_eq(pipe2(pipe_fd, O_CLOEXEC), 0);
+    for (size_t i = 0; i < LD_ARRAY_LEN(blocker); i++) {
+        blocker[i] = (struct blocker){.job = {.run = block, .done = unblocked}, .go = pipe_fd[0]};
+        ld_test_ok(ld_lanes_submit(w.jobs.lanes, LD_LANE_CLOSE, &blocker[i].job, &err), &err);
+    }
+    ld_test_ok(ld_mounts_view(w.mounts, &w.fs, false, &view, &err), &err);
+    w.fs.was_mounted = true;
+    ld_test_ok(ld_mounts_quiesce(w.mounts, &w.fs, &err), &err);
+    ld_view_close(w.mounts, &w.fs, &view);
+    ld_mounts_resume(w.mounts, &w.fs);
+    attach(&w);
+    ld_test_sh("touch run/mnt/%s/x", id);
+    ld_close(pipe_fd[1]);
+    ld_test_ok(detach(&w, (struct ld_unmount_flags){.force = false}, &err), &err);
+    finish(&w);
+    ld_close(pipe_fd[0]);
+}
+
+/* After a forced unmount a view's kept clone is all that there is of it here. */
+LD_TEST(mounts, who_writes_to_a_detached_mount_is_seen_beside_a_view)
+{
+    struct world w = {.mounts = NULL};
+    struct ld_err err = LD_ERR_INIT;
+    struct ld_view view;
+    bool was, held;
+    int fd;
+
+    start(&w, "overlay", 0);
+    attach(&w);
+    ld_test_ok(ld_mounts_view(w.mounts, &w.fs, false, &view, &err), &err);
+    fd = openat(view.fd, "x", O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    cr_assert_geq(fd, 0);
+    ld_test_ok(ld_mounts_detach(w.mounts, &w.fs, (struct ld_unmount_flags){.force = true}, &was,
+                                &held, &err),
+               &err);
+    ld_test_fails(ld_mounts_quiesce(w.mounts, &w.fs, &err), &err, LD_E_BUSY);
+    ld_close(fd);
+    ld_test_ok(ld_mounts_quiesce(w.mounts, &w.fs, &err), &err);
+    cr_expect_eq(openat(view.fd, "y", O_CREAT | O_WRONLY | O_CLOEXEC, 0600), -1);
+    cr_expect_eq(errno, EROFS);
+    ld_mounts_resume(w.mounts, &w.fs);
+    ld_test_write(view.fd, "y", "");
+    ld_view_close(w.mounts, &w.fs, &view);
+    finish(&w);
+}
