@@ -133,7 +133,12 @@ void ld_cli_report(struct ld_cli *cli, const struct ld_err *err)
 
 int ld_cli_each(struct ld_cli *cli, ld_cli_each_fn each)
 {
-    for (size_t i = 0; i < ld_args_count(cli->args); i++) {
+    return ld_cli_each_from(cli, 0, each);
+}
+
+int ld_cli_each_from(struct ld_cli *cli, size_t first, ld_cli_each_fn each)
+{
+    for (size_t i = first; i < ld_args_count(cli->args); i++) {
         struct ld_err err = LD_ERR_INIT;
 
         if (each(cli, ld_args_get(cli->args, i), &err) == 0)

@@ -98,3 +98,5 @@ enum ld_exit ld_cli_exit_of(const struct ld_err *err);
 /* Runs `each` for every operand; failures are reported and the rest goes on. Returns 0. */
 typedef int (*ld_cli_each_fn)(struct ld_cli *cli, const char *operand, struct ld_err *err);
 int ld_cli_each(struct ld_cli *cli, ld_cli_each_fn each);
+/* The same without the first operands: they are what the others belong to. */
+int ld_cli_each_from(struct ld_cli *cli, size_t first, ld_cli_each_fn each);

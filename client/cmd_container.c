@@ -148,6 +148,7 @@ static int mount_new(struct ld_cli *cli, const char *id, bool is_new, cJSON **re
         return -1;
     if (ld_object_url(LD_KIND_CONTAINER, id, NULL, &url, &ignored) == 0) {
         ld_url_query(&url, "volumes", "1");
+        ld_url_query(&url, "purge", "1");
         if (ld_api_json(cli, "DELETE", ld_buf_str(&url), NULL, NULL, &ignored) < 0)
             (void)ld_err_hint(err, "the container stays: %s", ignored.message);
     }
@@ -294,8 +295,6 @@ static const struct ld_opt umount_opts[] = {
 static int remove_one(struct ld_cli *cli, const char *name, struct ld_err *err)
 {
     autobuf struct ld_buf url = LD_URL_INIT;
-    autojson cJSON *what = NULL;
-    bool dry_run;
 
     if (ld_object_url(LD_KIND_CONTAINER, name, NULL, &url, err) < 0)
         return -1;
@@ -305,17 +304,11 @@ static int remove_one(struct ld_cli *cli, const char *name, struct ld_err *err)
         ld_url_query(&url, "volumes", "1");
     if (ld_args_flag(cli->args, "purge"))
         ld_url_query(&url, "purge", "1");
-    dry_run = ld_dry_run_query(cli, &url);
-    if (ld_api_json(cli, "DELETE", ld_buf_str(&url), NULL, dry_run ? &what : NULL, err) < 0) {
-        if (err->code == LD_E_BUSY && !err->hint[0])
-            (void)ld_err_hint(err, "layerctl rm --force unmounts it first");
-        return -1;
-    }
-    if (dry_run)
-        ld_dry_run_print(what);
-    else
-        ld_out_line(name);
-    return 0;
+    if (ld_remove_at(cli, &url, name, err) == 0)
+        return 0;
+    if (err->code == LD_E_BUSY && !err->hint[0])
+        (void)ld_err_hint(err, "layerctl rm --force unmounts it first");
+    return -1;
 }
 
 static int run_rm(struct ld_cli *cli, struct ld_err *err)

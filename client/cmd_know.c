@@ -7,8 +7,6 @@
 #include "client/copy.h"
 #include "client/list.h"
 #include "client/object.h"
-#include "client/out.h"
-
 #include "client/text.h"
 #include "daemon/base/err.h"
 #include "daemon/base/mem.h"
@@ -179,7 +177,6 @@ static int run_explain(struct ld_cli *cli, struct ld_err *err)
 {
     autoplace struct ld_place place = {0};
     autobuf struct ld_buf url = LD_URL_INIT;
-    autoreply struct ld_http_reply reply = LD_HTTP_REPLY_INIT;
     autojson cJSON *doc = NULL;
 
     ld_place_parse(ld_args_get(cli->args, 0), &place);
@@ -193,12 +190,9 @@ static int run_explain(struct ld_cli *cli, struct ld_err *err)
     ld_url_query(&url, "path", place.path);
     if (ld_args_flag(cli->args, "follow"))
         ld_url_query(&url, "follow", "1");
-    if (ld_api_send(cli, "GET", ld_buf_str(&url), NULL, &reply, err) < 0 ||
-        ld_api_parse(&reply, &doc, err) < 0)
+    if (ld_object_get(cli, ld_buf_str(&url), &doc, err) < 0)
         return -1;
-    if (ld_cli_wants_json(cli))
-        ld_out_raw_json(ld_buf_str(&reply.body), reply.body.len);
-    else
+    if (doc)
         print_explanation(doc);
     return 0;
 }

@@ -4,11 +4,11 @@
 
 #include "client/api.h"
 #include "client/cmd.h"
+#include "client/dry_run.h"
 #include "client/labels.h"
 #include "client/list.h"
 #include "client/object.h"
 #include "client/out.h"
-#include "client/text.h"
 #include "daemon/base/err.h"
 #include "daemon/base/mem.h"
 
@@ -34,14 +34,25 @@ static void print_name(struct ld_cli *cli, const cJSON *object)
         ld_out_line(ld_field_str(object, ld_field_has(object, "name") ? "name" : "id"));
 }
 
-/* ---- snapshot create, ls, rm ---- */
+/* What is made is printed by its name, or its id when it has none. */
+static int make(struct ld_cli *cli, const char *target, const cJSON *body, struct ld_err *err)
+{
+    autoreply struct ld_http_reply reply = LD_HTTP_REPLY_INIT;
+    autojson cJSON *made = NULL;
+
+    if (ld_api_make(cli, target, body, &reply, err) < 0 || ld_api_parse(&reply, &made, err) < 0)
+        return -1;
+    print_name(cli, made);
+    return 0;
+}
+
+/* ---- snapshot create, ls, inspect, rm ---- */
 
 static int run_create(struct ld_cli *cli, struct ld_err *err)
 {
     const char *name = ld_args_get(cli->args, 1);
     autobuf struct ld_buf url = LD_URL_INIT;
     autojson cJSON *body = cJSON_CreateObject();
-    autojson cJSON *snapshot = NULL;
 
     if (name)
         (void)cJSON_AddStringToObject(body, "name", name);
@@ -50,15 +61,13 @@ static int run_create(struct ld_cli *cli, struct ld_err *err)
         return -1;
     if (ld_args_flag(cli->args, "live"))
         ld_url_query(&url, "live", "1");
-    if (ld_api_json(cli, "POST", ld_buf_str(&url), body, &snapshot, err) < 0)
-        return -1;
-    print_name(cli, snapshot);
-    return 0;
+    return make(cli, ld_buf_str(&url), body, err);
 }
 
 static const struct ld_opt create_opts[] = {
     {"live", 0, NULL, false, "copy a mounted container while it changes", NULL},
     LD_OPT_LABEL,
+    LD_OPT_ONCE,
     LD_OPT_FORMAT,
 };
 
@@ -89,33 +98,30 @@ static const struct ld_opt list_opts[] = {LD_OPT_FILTER, LD_OPT_QUIET, LD_OPT_WH
 static int run_inspect(struct ld_cli *cli, struct ld_err *err)
 {
     autobuf struct ld_buf url = LD_URL_INIT;
-    autojson cJSON *snapshot = NULL;
 
-    if (snapshot_url(ld_args_get(cli->args, 0), ld_args_get(cli->args, 1), NULL, &url, err) < 0 ||
-        ld_api_json(cli, "GET", ld_buf_str(&url), NULL, &snapshot, err) < 0)
+    if (snapshot_url(ld_args_get(cli->args, 0), ld_args_get(cli->args, 1), NULL, &url, err) < 0)
         return -1;
-    if (ld_cli_wants_json(cli))
-        ld_out_compact_json(snapshot);
-    else
-        ld_out_pretty_json(snapshot);
-    return 0;
+    return ld_object_print(cli, ld_buf_str(&url), err);
 }
 
 static const struct ld_opt show_opts[] = {LD_OPT_FORMAT};
 
+static int remove_snapshot(struct ld_cli *cli, const char *name, struct ld_err *err)
+{
+    autobuf struct ld_buf url = LD_URL_INIT;
+
+    if (snapshot_url(ld_args_get(cli->args, 0), name, NULL, &url, err) < 0)
+        return -1;
+    return ld_remove_at(cli, &url, name, err);
+}
+
 static int run_rm(struct ld_cli *cli, struct ld_err *err)
 {
-    for (size_t i = 1; ld_args_get(cli->args, i); i++) {
-        autobuf struct ld_buf url = LD_URL_INIT;
-        const char *name = ld_args_get(cli->args, i);
-
-        if (snapshot_url(ld_args_get(cli->args, 0), name, NULL, &url, err) < 0 ||
-            ld_api_json(cli, "DELETE", ld_buf_str(&url), NULL, NULL, err) < 0)
-            return -1;
-        ld_out_line(name);
-    }
-    return 0;
+    (void)err;
+    return ld_cli_each_from(cli, 1, remove_snapshot);
 }
+
+static const struct ld_opt rm_opts[] = {LD_OPT_DRY_RUN};
 
 /* ---- rollback, clone ---- */
 
@@ -138,24 +144,22 @@ static int run_clone(struct ld_cli *cli, struct ld_err *err)
     const char *snapshot = ld_args_value(cli->args, "snapshot");
     autobuf struct ld_buf url = LD_URL_INIT;
     autojson cJSON *body = cJSON_CreateObject();
-    autojson cJSON *container = NULL;
 
     if (name)
         (void)cJSON_AddStringToObject(body, "name", name);
     if (snapshot)
         (void)cJSON_AddStringToObject(body, "snapshot", snapshot);
     if (ld_labels_from_args(cli->args, body, err) < 0 ||
-        ld_object_url(LD_KIND_CONTAINER, ld_args_get(cli->args, 0), "clone", &url, err) < 0 ||
-        ld_api_json(cli, "POST", ld_buf_str(&url), body, &container, err) < 0)
+        ld_object_url(LD_KIND_CONTAINER, ld_args_get(cli->args, 0), "clone", &url, err) < 0)
         return -1;
-    print_name(cli, container);
-    return 0;
+    return make(cli, ld_buf_str(&url), body, err);
 }
 
 static const struct ld_opt clone_opts[] = {
     {"snapshot", 's', "SNAPSHOT", false, "begin with this state of it, not with the present one",
      NULL},
     LD_OPT_LABEL,
+    LD_OPT_ONCE,
     LD_OPT_FORMAT,
 };
 
@@ -168,11 +172,10 @@ static const struct ld_cmd cmds[] = {
         .max_operands = 2,
         .complete = "container",
         .summary = "Take a snapshot of a container and print its name",
-        .details =
-            "The present state of the container's own files, to return to by rollback or to "
-            "begin other "
-            "containers with by clone. Of a mounted container its changes are copied, unless "
-            "somebody has a file in it open for writing.",
+        .details = "The present state of the container's own files, to return to by rollback or to "
+                   "begin other containers with by clone. Of a mounted container its changes are "
+                   "copied, unless "
+                   "somebody has a file in it open for writing.",
         .opts = LD_CMD_OPTS(create_opts),
         .run = run_create,
     },
@@ -208,6 +211,7 @@ static const struct ld_cmd cmds[] = {
         .complete = "container",
         .summary = "Remove snapshots of a container",
         .details = "In any order. The container, and clones of the snapshots, stay as they are.",
+        .opts = LD_CMD_OPTS(rm_opts),
         .run = run_rm,
     },
     {
@@ -232,7 +236,8 @@ static const struct ld_cmd cmds[] = {
         .complete = "container",
         .summary = "Make a container that begins as another one is, and print its name",
         .details = "Image, configuration, settings, labels and mounts are the same; volumes with a "
-                   "name are shared, anonymous ones are new. Copies nothing.",
+                   "name are shared, anonymous ones are new. Of a container that is mounted its "
+                   "changes are copied, as for a snapshot.",
         .opts = LD_CMD_OPTS(clone_opts),
         .run = run_clone,
     },

@@ -5,28 +5,13 @@
 #include "client/api.h"
 #include "client/cmd.h"
 #include "client/list.h"
+#include "client/object.h"
 #include "client/out.h"
 #include "client/text.h"
 #include "daemon/base/err.h"
 #include "daemon/base/mem.h"
 
 static const struct ld_opt show_opts[] = {LD_OPT_FORMAT};
-
-/* GET target; with --format json it is printed and *ret stays NULL. */
-static int get(struct ld_cli *cli, const char *target, cJSON **ret, struct ld_err *err)
-{
-    autoreply struct ld_http_reply reply = LD_HTTP_REPLY_INIT;
-    autojson cJSON *doc = NULL;
-
-    if (ld_api_send(cli, "GET", target, NULL, &reply, err) < 0 ||
-        ld_api_parse(&reply, &doc, err) < 0)
-        return -1;
-    if (ld_cli_wants_json(cli))
-        ld_out_raw_json(ld_buf_str(&reply.body), reply.body.len);
-    else
-        *ret = ld_steal(&doc);
-    return 0;
-}
 
 /* version */
 
@@ -103,7 +88,7 @@ static int run_info(struct ld_cli *cli, struct ld_err *err)
     const cJSON *disk, *paths, *item;
     size_t i = 0;
 
-    if (get(cli, "/v1/info", &info, err) < 0)
+    if (ld_object_get(cli, "/v1/info", &info, err) < 0)
         return -1;
     if (!info)
         return 0;
@@ -210,7 +195,7 @@ static int run_df(struct ld_cli *cli, struct ld_err *err)
     autojson cJSON *df = NULL;
     const cJSON *layers;
 
-    if (get(cli, "/v1/df", &df, err) < 0)
+    if (ld_object_get(cli, "/v1/df", &df, err) < 0)
         return -1;
     if (!df)
         return 0;
@@ -377,10 +362,10 @@ static const struct ld_cmd cmds[] = {
         .aliases = {"events"},
         .operands = "",
         .summary = "Show what happened, one event per line",
-        .details =
-            "The first column is the event's id: with --after ID nothing is missed. "
-            "Filters: type=GLOB, kind=container|image|volume|layer, object=ID, name or image. With "
-            "--format json each line is one document.",
+        .details = "The first column is the event's id: with --after ID nothing is missed. "
+                   "Filters: type=GLOB, kind=container|image|snapshot|volume|layer, object=ID, "
+                   "name or image. With "
+                   "--format json each line is one document.",
         .opts = LD_CMD_OPTS(events_opts),
         .run = run_events,
     },

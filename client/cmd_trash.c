@@ -7,7 +7,6 @@
 #include "client/list.h"
 #include "client/object.h"
 #include "client/out.h"
-#include "client/text.h"
 #include "daemon/base/err.h"
 #include "daemon/base/mem.h"
 
@@ -51,28 +50,13 @@ static const struct ld_opt list_opts[] = {
     LD_OPT_FORMAT,
 };
 
-/* Prints the name, or what would go. */
-static int delete_at(struct ld_cli *cli, struct ld_buf *url, const char *name, struct ld_err *err)
-{
-    autojson cJSON *what = NULL;
-    bool dry_run = ld_dry_run_query(cli, url);
-
-    if (ld_api_json(cli, "DELETE", ld_buf_str(url), NULL, dry_run ? &what : NULL, err) < 0)
-        return -1;
-    if (dry_run)
-        ld_dry_run_print(what);
-    else if (name)
-        ld_out_line(name);
-    return 0;
-}
-
 static int delete_one(struct ld_cli *cli, const char *name, struct ld_err *err)
 {
     autobuf struct ld_buf url = LD_URL_INIT;
 
     if (ld_object_url(LD_KIND_TRASH, name, NULL, &url, err) < 0)
         return -1;
-    return delete_at(cli, &url, name, err);
+    return ld_remove_at(cli, &url, name, err);
 }
 
 static int run_rm(struct ld_cli *cli, struct ld_err *err)
@@ -87,7 +71,7 @@ static int run_rm(struct ld_cli *cli, struct ld_err *err)
     if (!all)
         return ld_cli_each(cli, delete_one);
     ld_buf_adds(&url, "/v1/trash");
-    return delete_at(cli, &url, NULL, err);
+    return ld_remove_at(cli, &url, NULL, err);
 }
 
 static int run_restore(struct ld_cli *cli, struct ld_err *err)

@@ -108,21 +108,12 @@ static const struct ld_opt show_opts[] = {
 static int remove_volume(struct ld_cli *cli, const char *name, struct ld_err *err)
 {
     autobuf struct ld_buf url = LD_URL_INIT;
-    autojson cJSON *what = NULL;
-    bool dry_run;
 
     if (ld_object_url(LD_KIND_VOLUME, name, NULL, &url, err) < 0)
         return -1;
     if (ld_args_flag(cli->args, "purge"))
         ld_url_query(&url, "purge", "1");
-    dry_run = ld_dry_run_query(cli, &url);
-    if (ld_api_json(cli, "DELETE", ld_buf_str(&url), NULL, dry_run ? &what : NULL, err) < 0)
-        return -1;
-    if (dry_run)
-        ld_dry_run_print(what);
-    else
-        ld_out_line(name);
-    return 0;
+    return ld_remove_at(cli, &url, name, err);
 }
 
 static const struct ld_opt rm_opts[] = {

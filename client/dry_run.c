@@ -6,7 +6,9 @@
 
 #include "client/api.h"
 #include "client/http.h"
+#include "client/out.h"
 #include "client/text.h"
+#include "daemon/base/err.h"
 #include "daemon/base/mem.h"
 
 bool ld_dry_run_query(const struct ld_cli *cli, struct ld_buf *url)
@@ -36,4 +38,18 @@ void ld_dry_run_print(const cJSON *reply)
     (void)printf("%s, %s in all; nothing was done\n",
                  ld_text_count((uint64_t)cJSON_GetArraySize(list), "object", "objects").text,
                  ld_text_size(ld_field_u64(reply, "bytes")).text);
+}
+
+int ld_remove_at(struct ld_cli *cli, struct ld_buf *url, const char *name, struct ld_err *err)
+{
+    bool is_dry = ld_dry_run_query(cli, url);
+    autojson cJSON *what = NULL;
+
+    if (ld_api_json(cli, "DELETE", ld_buf_str(url), NULL, is_dry ? &what : NULL, err) < 0)
+        return -1;
+    if (is_dry)
+        ld_dry_run_print(what);
+    else if (name)
+        ld_out_line(name);
+    return 0;
 }

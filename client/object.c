@@ -4,6 +4,7 @@
 #include "client/api.h"
 #include "client/out.h"
 #include "daemon/base/err.h"
+#include "daemon/base/mem.h"
 
 static const struct {
     const char *path, *noun;
@@ -31,23 +32,40 @@ int ld_object_url(enum ld_kind kind, const char *name, const char *tail, struct 
     return 0;
 }
 
-int ld_object_show(struct ld_cli *cli, enum ld_kind kind, const char *name, bool with_size,
-                   struct ld_err *err)
+int ld_object_get(struct ld_cli *cli, const char *target, cJSON **ret, struct ld_err *err)
 {
-    autobuf struct ld_buf url = LD_URL_INIT;
     autoreply struct ld_http_reply reply = LD_HTTP_REPLY_INIT;
     autojson cJSON *doc = NULL;
 
-    if (ld_object_url(kind, name, NULL, &url, err) < 0)
-        return -1;
-    if (with_size)
-        ld_url_query(&url, "size", "1");
-    if (ld_api_send(cli, "GET", ld_buf_str(&url), NULL, &reply, err) < 0 ||
+    if (ld_api_send(cli, "GET", target, NULL, &reply, err) < 0 ||
         ld_api_parse(&reply, &doc, err) < 0)
         return -1;
     if (ld_cli_wants_json(cli))
         ld_out_raw_json(ld_buf_str(&reply.body), reply.body.len);
     else
+        *ret = ld_steal(&doc);
+    return 0;
+}
+
+int ld_object_print(struct ld_cli *cli, const char *target, struct ld_err *err)
+{
+    autojson cJSON *doc = NULL;
+
+    if (ld_object_get(cli, target, &doc, err) < 0)
+        return -1;
+    if (doc)
         ld_out_pretty_json(doc);
     return 0;
+}
+
+int ld_object_show(struct ld_cli *cli, enum ld_kind kind, const char *name, bool with_size,
+                   struct ld_err *err)
+{
+    autobuf struct ld_buf url = LD_URL_INIT;
+
+    if (ld_object_url(kind, name, NULL, &url, err) < 0)
+        return -1;
+    if (with_size)
+        ld_url_query(&url, "size", "1");
+    return ld_object_print(cli, ld_buf_str(&url), err);
 }

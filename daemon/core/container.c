@@ -296,14 +296,12 @@ int ld_container_unmount(struct ld_core *core, const struct ld_write *w, const c
                          struct ld_err *err)
 {
     struct ld_container c LD_AUTO(ld_container_done) = {.id = NULL};
-    struct ld_unmounted out = {.was_mounted = false};
+    struct ld_unmounted out LD_AUTO(ld_unmounted_done) = {.was_mounted = false};
 
     if (ld_store_container_get(core->store, id, &c, err) < 0)
         return -1;
-    if (detach(core, &c, flags, &out, err) < 0) {
-        ld_unmounted_done(&out);
+    if (detach(core, &c, flags, &out, err) < 0)
         return ld_err_prefix(err, "container '%s'", c.name ? c.name : c.id);
-    }
     if (out.was_mounted)
         post_event(core, w, "container.unmount", &c);
     if (state_by_id(core, id, &out.state, err) < 0)
@@ -312,12 +310,11 @@ int ld_container_unmount(struct ld_core *core, const struct ld_write *w, const c
         struct ld_container_removal how = {.volumes = true};
         struct ld_removed removed LD_AUTO(ld_removed_done) = {.n = 0};
 
-        if (remove_record(core, w, id, &how, &removed, err) < 0) {
-            ld_unmounted_done(&out);
+        if (remove_record(core, w, id, &how, &removed, err) < 0)
             return -1;
-        }
     }
     *ret = out;
+    out = (struct ld_unmounted){.was_mounted = false};
     return 0;
 }
 

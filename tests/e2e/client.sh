@@ -366,6 +366,7 @@ test_containers() {
 }
 
 test_snapshots() {
+    local mnt id
     run 0 layerctl create -m --name snap base:1
     mnt=$out
     echo one >"$mnt/etc/state"
@@ -402,7 +403,20 @@ test_snapshots() {
     run 2 layerctl snapshot rollback snap
     run 0 layerctl container fork twin
     run 0 layerctl rm -v "$out" twin
-    run 0 layerctl snapshot rm snap early
+    run 0 layerctl snapshot --idempotency-key k5 snap keyed
+    run 0 layerctl snapshot --idempotency-key k5 snap keyed
+    is "the snapshot of a key" "$(layerctl snapshots -q snap)" $'early\nkeyed'
+    run 4 layerctl snapshot --idempotency-key k5 snap other
+    run 0 layerctl clone --idempotency-key k6 snap
+    id=$out
+    run 0 layerctl clone --idempotency-key k6 snap
+    is "the clone of a key" "$out" "$id"
+    run 0 layerctl rm -v "$id"
+    run 0 layerctl snapshot rm --dry-run snap early keyed
+    has "snapshot rm --dry-run" "$out" "would remove snapshot keyed"
+    run 3 layerctl snapshot rm snap nothing early
+    is "snapshot rm goes on" "$out" early
+    run 0 layerctl snapshot rm snap keyed
     run 3 layerctl snapshot rm snap early
     run 0 layerctl rm -v snap
 }
