@@ -5,6 +5,7 @@
  * limited by the process's descriptors. Nobody else changes these trees while we walk them (they
  * are ours by then: trash, staging, a sealed layer), a mount inside one is refused.
  */
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -12,9 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <uthash.h>
-
 #include "daemon/base/fdio.h"
+#include "daemon/base/inodes.h"
 #include "daemon/base/mem.h"
 
 struct level {
@@ -46,6 +46,7 @@ static void walk_done(struct walk *w)
 
 static struct level *walk_top(struct walk *w)
 {
+    assert(w->depth > 0);
     return &w->level[w->depth - 1];
 }
 
@@ -82,28 +83,31 @@ static int walk_push(struct walk *w, int fd, const char *name)
     return 0;
 }
 
+/* The level above `below`, where it was. */
+static int open_again(struct level *l, int below)
+{
+    autoclose int fd = openat(below, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct stat st;
+
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return -errno;
+    if (st.st_dev != l->dev || st.st_ino != l->ino)
+        return -ESTALE;
+    l->dir = fdopendir(fd);
+    if (!l->dir)
+        return -errno;
+    (void)ld_steal_fd(&fd);
+    seekdir(l->dir, l->at);
+    return 0;
+}
+
 /* Leaves the top directory; the one above is open again afterwards. */
 static int walk_pop(struct walk *w)
 {
     struct level *top = walk_top(w);
     struct level *above = w->depth > 1 ? top - 1 : NULL;
-    int r = 0;
+    int r = above && !above->dir ? open_again(above, dirfd(top->dir)) : 0;
 
-    if (above && !above->dir) {
-        autoclose int fd = openat(dirfd(top->dir), "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        struct stat st;
-
-        if (fd < 0 || fstat(fd, &st) < 0)
-            r = -errno;
-        else if (st.st_dev != above->dev || st.st_ino != above->ino)
-            r = -ESTALE;
-        else if (!(above->dir = fdopendir(fd)))
-            r = -errno;
-        else {
-            (void)ld_steal_fd(&fd);
-            seekdir(above->dir, above->at);
-        }
-    }
     (void)closedir(top->dir); /* only read */
     free(top->name);
     w->depth--;
@@ -115,17 +119,19 @@ static bool is_canceled(const bool *cancel)
     return cancel && __atomic_load_n(cancel, __ATOMIC_RELAXED);
 }
 
-/* The next name in the top directory; NULL at its end or with *ret_errno set. */
-static struct dirent *next_name(struct walk *w, int *ret_errno)
+/* The next name in the top directory; NULL at its end. */
+static int next_name(struct walk *w, const struct dirent **ret)
 {
-    struct dirent *entry;
+    const struct dirent *entry;
 
     do {
         errno = 0;
         entry = readdir(walk_top(w)->dir); /* the stream is ours alone */
     } while (entry && (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0));
-    *ret_errno = entry ? 0 : errno;
-    return entry;
+    if (!entry && errno)
+        return -errno;
+    *ret = entry;
+    return 0;
 }
 
 /* Deletes a name of the top directory, or enters it. */
@@ -160,11 +166,12 @@ int ld_remove_tree(int dir, const char *name, const bool *cancel)
         return fd;
     r = walk_push(&w, fd, name);
     while (r == 0 && w.depth > 0) {
-        struct dirent *entry = next_name(&w, &r);
+        const struct dirent *entry;
         autofree char *own = NULL;
 
-        if (r)
-            return -r;
+        r = next_name(&w, &entry);
+        if (r < 0)
+            return r;
         if (is_canceled(cancel))
             return -ECANCELED;
         if (entry) {
@@ -179,78 +186,51 @@ int ld_remove_tree(int dir, const char *name, const bool *cancel)
     return r;
 }
 
-struct seen {
-    ino_t ino;
-    UT_hash_handle hh;
-};
-
-/* True when a multi-linked inode was counted already. */
-static bool was_seen(struct seen **set, ino_t ino)
+/* Counts an entry of the top directory, and enters it when it is one itself. */
+static int count_one(struct walk *w, struct ld_inodes *counted, const char *name,
+                     struct ld_usage *total)
 {
-    struct seen *s;
+    int at = dirfd(walk_top(w)->dir);
+    struct stat st;
+    int r;
 
-    HASH_FIND(hh, *set, &ino, sizeof(ino), s);
-    if (s)
-        return true;
-    s = ld_new(struct seen);
-    s->ino = ino;
-    HASH_ADD(hh, *set, ino, sizeof(ino), s);
-    return false;
+    if (fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return errno == ENOENT ? 0 : -errno;
+    if (st.st_dev != w->dev)
+        return 0;
+    if (ld_inode_has_names(&st)) {
+        r = ld_inodes_add(counted, &st, 0, "");
+        if (r != 0)
+            return r < 0 ? r : 0;
+    }
+    total->bytes += (uint64_t)st.st_blocks * 512;
+    total->inodes++;
+    if (!S_ISDIR(st.st_mode))
+        return 0;
+    r = ld_open_dir(at, name);
+    if (r == -ENOENT)
+        return 0;
+    return r < 0 ? r : walk_push(w, r, name);
 }
 
-static void seen_done(struct seen **set)
+static int count_all(struct walk *w, struct ld_usage *total)
 {
-    struct seen *s, *next;
+    struct ld_inodes counted LD_AUTO(ld_inodes_done) = LD_INODES_INIT(LD_INODES_MAX);
+    int r = 0;
 
-    HASH_ITER (hh, *set, s, next) {
-        HASH_DEL(*set, s);
-        free(s);
+    while (r == 0 && w->depth > 0) {
+        const struct dirent *entry;
+
+        r = next_name(w, &entry);
+        if (r == 0)
+            r = entry ? count_one(w, &counted, entry->d_name, total) : walk_pop(w);
     }
-}
-
-static int usage_walk(struct walk *w, struct seen **set, struct ld_usage *total)
-{
-    while (w->depth > 0) {
-        int r;
-        struct dirent *entry = next_name(w, &r);
-        struct stat st;
-        int fd;
-
-        if (r)
-            return -r;
-        if (!entry) {
-            r = walk_pop(w);
-            if (r < 0)
-                return r;
-            continue;
-        }
-        if (fstatat(dirfd(walk_top(w)->dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
-            if (errno == ENOENT)
-                continue;
-            return -errno;
-        }
-        if (st.st_dev != w->dev)
-            continue;
-        if (!S_ISDIR(st.st_mode) && st.st_nlink > 1 && was_seen(set, st.st_ino))
-            continue;
-        total->bytes += (uint64_t)st.st_blocks * 512;
-        total->inodes++;
-        if (!S_ISDIR(st.st_mode))
-            continue;
-        fd = ld_open_dir(dirfd(walk_top(w)->dir), entry->d_name);
-        if (fd == -ENOENT)
-            continue;
-        r = fd < 0 ? fd : walk_push(w, fd, entry->d_name);
-        if (r < 0)
-            return r;
-    }
-    return 0;
+    return r;
 }
 
 int ld_tree_usage(int dir, const char *name, struct ld_usage *ret)
 {
     LD_AUTO(walk_done) struct walk w = {.depth = 0};
-    LD_AUTO(seen_done) struct seen *set = NULL;
     struct ld_usage total = {0, 0};
     struct stat st;
     int fd, r;
@@ -263,7 +243,7 @@ int ld_tree_usage(int dir, const char *name, struct ld_usage *ret)
         fd = ld_open_dir(dir, name);
         r = fd < 0 ? fd : walk_push(&w, fd, name);
         if (r == 0)
-            r = usage_walk(&w, &set, &total);
+            r = count_all(&w, &total);
         if (r < 0)
             return r;
     }

@@ -10,25 +10,14 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include <uthash.h>
-
 #include "daemon/base/fdio.h"
+#include "daemon/base/inodes.h"
 #include "daemon/base/mem.h"
 #include "daemon/base/tree.h"
 
 enum { MAX_OPEN = 256 };
 
 #define NOWHERE SIZE_MAX
-
-struct link_key {
-    uint64_t layer, dev, ino;
-};
-
-struct link {
-    struct link_key key;
-    char *path; /* of the first copy, relative to the target's root */
-    UT_hash_handle hh;
-};
 
 struct copy {
     int root; /* borrowed */
@@ -39,21 +28,15 @@ struct copy {
     const bool *cancel;
     int *dir; /* open directories below the root; -EBADF: given up */
     size_t depth, cap;
-    struct link *links;
+    struct ld_inodes linked; /* with the first copy's path, relative to the root */
 };
 
 static void copy_done(struct copy *c)
 {
-    struct link *l, *next;
-
     for (size_t i = 0; i < c->depth; i++)
         ld_close(c->dir[i]);
     free(c->dir);
-    HASH_ITER (hh, c->links, l, next) {
-        HASH_DEL(c->links, l);
-        free(l->path);
-        free(l);
-    }
+    ld_inodes_done(&c->linked);
     *c = (struct copy){.root = -EBADF};
 }
 
@@ -85,26 +68,9 @@ static int leave(struct copy *c)
     return above && *above < 0 ? -errno : 0;
 }
 
-static struct link *find_link(struct copy *c, const struct link_key *key)
+static int link_again(struct copy *c, const char *path, const char *name)
 {
-    struct link *l;
-
-    HASH_FIND(hh, c->links, key, sizeof(*key), l);
-    return l;
-}
-
-static void remember(struct copy *c, const struct link_key *key, const char *path)
-{
-    struct link *l = ld_new(struct link);
-
-    l->key = *key;
-    l->path = ld_strdup(path);
-    HASH_ADD(hh, c->links, key, sizeof(l->key), l);
-}
-
-static int link_again(struct copy *c, const struct link *l, const char *name)
-{
-    autoclose int first = ld_tree_open_path(c->root, l->path, O_PATH | O_NOFOLLOW);
+    autoclose int first = ld_tree_open_path(c->root, path, O_PATH | O_NOFOLLOW);
 
     if (first < 0)
         return first;
@@ -119,18 +85,17 @@ static bool is_passed_over(const struct copy *c, const struct ld_err *err)
 
 static int copy_linked(struct copy *c, const struct ld_node *node, struct ld_err *err)
 {
-    struct link_key key = {node->layer, node->st.st_dev, node->st.st_ino};
-    const struct link *l = find_link(c, &key);
+    const char *first = ld_inodes_find(&c->linked, &node->st, node->layer);
     int r;
 
-    if (l) {
-        r = link_again(c, l, node->name);
+    if (first) {
+        r = link_again(c, first, node->name);
         return r < 0 ? ld_err_sys(err, r, "link '%s'", node->path) : 0;
     }
     if (ld_node_copy(node, top(c), node->name, c->form, c->cancel, err) < 0)
         return -1;
-    remember(c, &key, node->path + 1);
-    return 0;
+    r = ld_inodes_add(&c->linked, &node->st, node->layer, node->path + 1);
+    return r < 0 ? ld_err_sys(err, r, "remember '%s'", node->path) : 0;
 }
 
 /* Is there something further down that the node could hide? */
@@ -206,7 +171,7 @@ static int copy_one(struct copy *c, const struct ld_node *node, struct ld_err *e
         return 0;
     if (node->is_whiteout)
         return copy_whiteout(c, node, err);
-    if (!is_dir && node->st.st_nlink > 1)
+    if (ld_inode_has_names(&node->st))
         rc = copy_linked(c, node, err);
     else
         rc = ld_node_copy(node, top(c), node->name, c->form, c->cancel, err);
@@ -234,7 +199,11 @@ int ld_tree_copy(const struct ld_layers *layers, int dir, enum ld_form form, con
                  struct ld_err *err)
 {
     LD_AUTO(copy_done)
-    struct copy c = {.root = dir, .form = form, .cancel = cancel, .closed_at = NOWHERE};
+    struct copy c = {.root = dir,
+                     .form = form,
+                     .cancel = cancel,
+                     .closed_at = NOWHERE,
+                     .linked = LD_INODES_INIT(LD_INODES_MAX)};
 
     return copy_all(&c, layers, err);
 }
@@ -249,7 +218,8 @@ int ld_tree_copy_layer(const struct ld_layers *layers, const struct ld_layers *b
                      .with_marks = true,
                      .is_live = flags & LD_COPY_LIVE,
                      .below = below,
-                     .closed_at = NOWHERE};
+                     .closed_at = NOWHERE,
+                     .linked = LD_INODES_INIT(LD_INODES_MAX)};
 
     return copy_all(&c, layers, err);
 }

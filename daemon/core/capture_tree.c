@@ -12,19 +12,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <uthash.h>
-
 #include "daemon/base/fdio.h"
+#include "daemon/base/inodes.h"
 #include "daemon/base/mem.h"
 #include "daemon/core/capture.h"
 #include "daemon/jobs/lane.h"
-
-/* An inode with several names, of which at least one is in the layer. */
-struct linked {
-    ino_t ino;
-    char *path; /* of its first name in the layer, relative */
-    UT_hash_handle hh;
-};
 
 struct build {
     const struct ld_capture_from *from;
@@ -32,22 +24,16 @@ struct build {
     int dir;              /* the layer's, borrowed */
     char **dirs;          /* made so far, relative, outer ones first */
     size_t n_dirs, cap;
-    struct linked *linked;
+    struct ld_inodes linked; /* with their first name in the layer, relative */
     bool is_changed;
 };
 
 static void build_done(struct build *b)
 {
-    struct linked *l, *next;
-
     for (size_t i = 0; i < b->n_dirs; i++)
         free(b->dirs[i]);
     free(b->dirs);
-    HASH_ITER (hh, b->linked, l, next) {
-        HASH_DEL(b->linked, l);
-        free(l->path);
-        free(l);
-    }
+    ld_inodes_done(&b->linked);
 }
 
 /* Gone, or another by now: while it changes under a live capture that is no error. */
@@ -102,26 +88,9 @@ static int open_parent(struct build *b, const char *path, const char **ret_name)
     return open_dir(b, above);
 }
 
-static struct linked *find_linked(const struct build *b, ino_t ino)
+static int link_to(struct build *b, const char *path, int parent, const char *name)
 {
-    struct linked *l;
-
-    HASH_FIND(hh, b->linked, &ino, sizeof(ino), l);
-    return l;
-}
-
-static void remember_linked(struct build *b, ino_t ino, const char *path)
-{
-    struct linked *l = ld_new(struct linked);
-
-    l->ino = ino;
-    l->path = ld_strdup(path);
-    HASH_ADD(hh, b->linked, ino, sizeof(l->ino), l);
-}
-
-static int link_to(struct build *b, const struct linked *l, int parent, const char *name)
-{
-    autoclose int first = ld_tree_open_path(b->dir, l->path, O_PATH | O_NOFOLLOW);
+    autoclose int first = ld_tree_open_path(b->dir, path, O_PATH | O_NOFOLLOW);
 
     if (first < 0)
         return first;
@@ -134,22 +103,23 @@ static int add_node(struct build *b, const struct ld_node *node, struct ld_err *
 {
     const char *name;
     autoclose int parent = open_parent(b, node->path, &name);
-    bool is_multi = !S_ISDIR(node->st.st_mode) && node->st.st_nlink > 1;
-    const struct linked *l = is_multi ? find_linked(b, node->st.st_ino) : NULL;
+    bool is_multi = ld_inode_has_names(&node->st);
+    const char *first = is_multi ? ld_inodes_find(&b->linked, &node->st, 0) : NULL;
     int r = parent;
 
-    if (r >= 0 && l)
-        r = link_to(b, l, parent, name);
+    if (r >= 0 && first)
+        r = link_to(b, first, parent, name);
     if (r < 0)
         return ld_err_sys(err, r, "put '%s' into the layer", node->path);
-    if (l)
+    if (first)
         return 0;
     if (ld_node_copy(node, parent, name, LD_FORM_LAYER, b->from->cancel, err) < 0) {
         (void)unlinkat(parent, name, 0); /* a part of it, under a live capture */
         return -1;
     }
-    if (is_multi)
-        remember_linked(b, node->st.st_ino, node->path + 1);
+    r = is_multi ? ld_inodes_add(&b->linked, &node->st, 0, node->path + 1) : 0;
+    if (r < 0)
+        return ld_err_sys(err, r, "remember '%s'", node->path);
     if (S_ISDIR(node->st.st_mode))
         remember_dir(b, node->path + 1);
     return 0;
@@ -192,10 +162,10 @@ static int add_other_names(struct build *b, struct ld_err *err)
     struct ld_node node;
     int rc;
 
-    while (b->linked && (rc = ld_tree_next(tree, &node, err)) != 0) {
+    while (b->linked.all && (rc = ld_tree_next(tree, &node, err)) != 0) {
         if (rc < 0)
             return -1;
-        if (!S_ISDIR(node.st.st_mode) && node.st.st_nlink > 1 && find_linked(b, node.st.st_ino) &&
+        if (ld_inode_has_names(&node.st) && ld_inodes_find(&b->linked, &node.st, 0) &&
             add_node(b, &node, err) < 0)
             return -1;
     }
@@ -222,7 +192,8 @@ static int dress(struct build *b, const char *path, struct ld_err *err)
 int ld_capture_tree(const struct ld_capture_from *from, int dir, bool *ret_changed,
                     struct ld_err *err)
 {
-    LD_AUTO(build_done) struct build b = {.from = from, .dir = dir};
+    LD_AUTO(build_done)
+    struct build b = {.from = from, .dir = dir, .linked = LD_INODES_INIT(LD_INODES_MAX)};
     enum ld_form form;
     autoclose int root = from->driver->open(from->env, &from->writable, &form);
 

@@ -11,6 +11,7 @@
 #include <uthash.h>
 
 #include "daemon/base/fdio.h"
+#include "daemon/base/inodes.h"
 #include "daemon/base/mem.h"
 #include "daemon/core/container.h"
 #include "daemon/core/rootfs.h"
@@ -31,12 +32,6 @@ int ld_export_root(const struct ld_reader *reader, struct ld_sink *sink, const b
 /* A name of a multi-linked inode that was written as a change. */
 struct written {
     char *path;
-    ino_t ino;
-    UT_hash_handle hh;
-};
-
-struct inode {
-    ino_t ino;
     UT_hash_handle hh;
 };
 
@@ -44,46 +39,26 @@ struct diff {
     struct ld_tarout *out;
     const bool *cancel;
     struct written *written; /* by path */
-    struct inode *inodes;    /* of those */
 };
 
 static void diff_done(struct diff *d)
 {
-    struct written *w, *next_w;
-    struct inode *i, *next_i;
+    struct written *w, *next;
 
-    HASH_ITER (hh, d->written, w, next_w) {
+    HASH_ITER (hh, d->written, w, next) {
         HASH_DEL(d->written, w);
         free(w->path);
         free(w);
     }
-    HASH_ITER (hh, d->inodes, i, next_i) {
-        HASH_DEL(d->inodes, i);
-        free(i);
-    }
     ld_tarout_free_p(&d->out);
 }
 
-static struct inode *find_inode(const struct diff *d, ino_t ino)
-{
-    struct inode *i;
-
-    HASH_FIND(hh, d->inodes, &ino, sizeof(ino), i);
-    return i;
-}
-
-static void remember(struct diff *d, const char *path, ino_t ino)
+static void remember(struct diff *d, const char *path)
 {
     struct written *w = ld_new(struct written);
-    struct inode *i;
 
     w->path = ld_strdup(path);
     HASH_ADD_KEYPTR(hh, d->written, w->path, strlen(w->path), w);
-    if (find_inode(d, ino))
-        return;
-    i = ld_new(struct inode);
-    i->ino = ino;
-    HASH_ADD(hh, d->inodes, ino, sizeof(i->ino), i);
 }
 
 static int write_change(void *arg, const struct ld_change *change, struct ld_err *err)
@@ -100,8 +75,8 @@ static int write_change(void *arg, const struct ld_change *change, struct ld_err
         return ld_tarout_whiteout(d->out, change->path + 1, err);
     if (ld_tarout_node(d->out, change->node, change->path + 1, err) < 0)
         return -1;
-    if (!S_ISDIR(change->st->st_mode) && change->st->st_nlink > 1)
-        remember(d, change->path, change->st->st_ino);
+    if (ld_inode_has_names(change->st))
+        remember(d, change->path);
     return 0;
 }
 
@@ -117,7 +92,7 @@ static int write_other_names(struct diff *d, const struct ld_layers *own, struct
         struct written *w;
         bool done;
 
-        if (S_ISDIR(node.st.st_mode) || node.st.st_nlink < 2 || !find_inode(d, node.st.st_ino))
+        if (!ld_inode_has_names(&node.st))
             continue;
         HASH_FIND_STR(d->written, node.path, w);
         if (!w && ld_tarout_link(d->out, &node.st, node.path + 1, &done, err) < 0)
@@ -137,7 +112,7 @@ int ld_export_diff(struct ld_core *core, const char *id, struct ld_sink *sink, c
 
     if (ld_container_changes(core, id, write_change, &d, err) < 0)
         return -1;
-    if (d.inodes) {
+    if (d.written) {
         if (ld_store_container_get(core->store, id, &c, err) < 0 ||
             ld_rootfs_load(core, &c, true, &rootfs, err) < 0)
             return -1;

@@ -7,24 +7,14 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-#include <uthash.h>
-
+#include "daemon/base/inodes.h"
 #include "daemon/base/mem.h"
 #include "daemon/image/sink.h"
 #include "daemon/image/tarw.h"
 
-struct inode {
-    struct {
-        dev_t dev;
-        ino_t ino;
-    } key;
-    char *name; /* where it was written */
-    UT_hash_handle hh;
-};
-
 struct ld_tarout {
     struct ld_tarw *w;
-    struct inode *inodes;
+    struct ld_inodes linked; /* written, with the name */
     const bool *cancel;
 };
 
@@ -33,6 +23,7 @@ struct ld_tarout *ld_tarout_new(struct ld_sink *sink, const bool *cancel)
     struct ld_tarout *out = ld_new(struct ld_tarout);
 
     out->w = ld_tarw_new(sink, NULL);
+    out->linked = LD_INODES_INIT(LD_TAR_MAX_ENTRIES);
     out->cancel = cancel;
     return out;
 }
@@ -40,45 +31,24 @@ struct ld_tarout *ld_tarout_new(struct ld_sink *sink, const bool *cancel)
 void ld_tarout_free_p(struct ld_tarout **slot)
 {
     struct ld_tarout *out = *slot;
-    struct inode *i, *next;
 
     if (!out)
         return;
-    HASH_ITER (hh, out->inodes, i, next) {
-        HASH_DEL(out->inodes, i);
-        free(i->name);
-        free(i);
-    }
+    ld_inodes_done(&out->linked);
     ld_tarw_free(out->w);
     free(out);
     *slot = NULL;
 }
 
-static struct inode *find(const struct ld_tarout *out, const struct stat *st)
-{
-    struct inode key, *found;
-
-    memset(&key, 0, sizeof(key)); /* padding is hashed too */
-    key.key.dev = st->st_dev;
-    key.key.ino = st->st_ino;
-    HASH_FIND(hh, out->inodes, &key.key, sizeof(key.key), found);
-    return found;
-}
-
 static int remember(struct ld_tarout *out, const struct stat *st, const char *name,
                     struct ld_err *err)
 {
-    struct inode *i;
+    int r = ld_inodes_add(&out->linked, st, 0, name);
 
-    if (HASH_COUNT(out->inodes) >= LD_TAR_MAX_ENTRIES)
+    if (r == -E2BIG)
         return ld_err_set(err, LD_E_UNAVAILABLE, "more than %d files with several names",
                           LD_TAR_MAX_ENTRIES);
-    i = ld_new(struct inode);
-    i->key.dev = st->st_dev;
-    i->key.ino = st->st_ino;
-    i->name = ld_strdup(name);
-    HASH_ADD(hh, out->inodes, key, sizeof(i->key), i);
-    return 0;
+    return r < 0 ? ld_err_sys(err, r, "remember '%s'", name) : 0;
 }
 
 static enum ld_tar_type type_of(mode_t mode)
@@ -121,7 +91,7 @@ static void fill(struct ld_tar_entry *e, const struct stat *st, const char *name
 int ld_tarout_link(struct ld_tarout *out, const struct stat *st, const char *name, bool *ret_done,
                    struct ld_err *err)
 {
-    const struct inode *first = S_ISDIR(st->st_mode) || st->st_nlink < 2 ? NULL : find(out, st);
+    const char *first = ld_inode_has_names(st) ? ld_inodes_find(&out->linked, st, 0) : NULL;
     struct ld_tar_entry e;
 
     *ret_done = first != NULL;
@@ -131,7 +101,7 @@ int ld_tarout_link(struct ld_tarout *out, const struct stat *st, const char *nam
     e.type = LD_TAR_HARDLINK;
     e.size = 0;
     e.devmajor = e.devminor = 0;
-    e.linkname = first->name;
+    e.linkname = first;
     return ld_tarw_entry(out->w, &e, err);
 }
 
@@ -188,9 +158,7 @@ int ld_tarout_node(struct ld_tarout *out, const struct ld_node *node, const char
         return ld_err_sys(err, fd, "open '%s'", node->path);
     if (write_entry(out, node, fd, shown, err) < 0)
         return -1;
-    return !S_ISDIR(node->st.st_mode) && node->st.st_nlink > 1
-               ? remember(out, &node->st, shown, err)
-               : 0;
+    return ld_inode_has_names(&node->st) ? remember(out, &node->st, shown, err) : 0;
 }
 
 int ld_tarout_whiteout(struct ld_tarout *out, const char *path, struct ld_err *err)
