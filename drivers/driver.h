@@ -17,6 +17,7 @@
 #include "daemon/base/fdio.h"
 #include "daemon/base/sid.h"
 #include "daemon/base/tree.h"
+#include "daemon/base/tree_diff.h"
 
 /* The directories a driver works in. Descriptors are borrowed and stay open for the process's life.
  */
@@ -53,20 +54,6 @@ enum ld_mount_flags {
     LD_MOUNT_VOLATILE = 1 << 1, /* never sync: for ephemeral containers */
 };
 
-enum ld_change_kind { LD_CHANGE_ADDED, LD_CHANGE_MODIFIED, LD_CHANGE_DELETED };
-
-struct ld_change {
-    enum ld_change_kind kind;
-    const char *path; /* "/etc/passwd": bytes, starts with '/', no trailing one; "/" is the root */
-    const struct stat *st; /* the node as it is now; as it was for a deleted one */
-    /* The node itself, valid during the call, so that a sink can open or copy it: in the writable
-     * layer, or, for a deleted one, where the chain had it. */
-    const struct ld_node *node;
-};
-
-/* A result other than 0 ends the walk; the walk then returns -1 with the err the sink has filled.
- */
-typedef int (*ld_change_fn)(void *arg, const struct ld_change *change, struct ld_err *err);
 typedef int (*ld_sid_fn)(void *arg, ld_sid sid, struct ld_err *err);
 
 struct ld_driver {

@@ -178,9 +178,12 @@ int ld_node_compare(const struct ld_node *a, const struct ld_node *b, const bool
 {
     int r = is_equal_stat(&a->st, &b->st);
 
-    if (r == 1 && S_ISLNK(a->st.st_mode))
+    bool is_same =
+        a->st.st_dev == b->st.st_dev && a->st.st_ino == b->st.st_ino && a->form == b->form;
+
+    if (r == 1 && !is_same && S_ISLNK(a->st.st_mode))
         r = is_equal_target(a, b);
-    if (r == 1)
+    if (r == 1 && !is_same)
         r = is_equal_inside(a, b, cancel);
     if (r < 0)
         return ld_err_sys(err, r, "compare '%s'", a->path);

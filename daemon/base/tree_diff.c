@@ -1,4 +1,4 @@
-/* What a writable layer changes against its chain: one walk over two trees in step (common.h).
+/* What is different between two trees: one walk over both in step, see tree_diff.h.
  *
  * Both walks deliver paths in the same order, so each entry of the chain is met before, at or after
  * the present entry of the layer. Of an overlay's upper, what it does not mention is unchanged,
@@ -10,10 +10,10 @@
  * An entry that replaces another of a different type is modified; what was inside a replaced or
  * deleted directory is not told one by one. No state, any thread.
  */
+#include "daemon/base/tree_diff.h"
+
 #include <errno.h>
 #include <string.h>
-
-#include "drivers/common.h"
 
 #define NOWHERE SIZE_MAX
 
@@ -137,7 +137,7 @@ static int compare_both(struct walk *w, struct ld_err *err)
         pass_inside(w);
         return tell(w, LD_CHANGE_DELETED, &w->b, err);
     }
-    if (!is_equal && ld_node_compare(&w->a, &w->b, NULL, &is_equal, err) < 0) {
+    if (!is_equal && ld_node_compare(&w->a, &w->b, w->diff->cancel, &is_equal, err) < 0) {
         if (err->errnum != ENOENT && err->errnum != ESTALE)
             return -1;
         is_equal = true; /* it was replaced or removed this very moment: not told */
@@ -167,9 +167,9 @@ static int visit(struct walk *w, struct ld_err *err)
 int ld_diff_walk(const struct ld_diff *diff, ld_change_fn sink, void *arg, struct ld_err *err)
 {
     unsigned flags = LD_TREE_NO_LEAVE | (diff->now_is_upper ? LD_TREE_WHITEOUTS : 0);
-    LD_AUTO(ld_tree_free_p) struct ld_tree *now = ld_tree_new(&diff->now, flags, NULL);
+    LD_AUTO(ld_tree_free_p) struct ld_tree *now = ld_tree_new(&diff->now, flags, diff->cancel);
     LD_AUTO(ld_tree_free_p)
-    struct ld_tree *before = ld_tree_new(&diff->before, LD_TREE_NO_LEAVE, NULL);
+    struct ld_tree *before = ld_tree_new(&diff->before, LD_TREE_NO_LEAVE, diff->cancel);
     struct walk w = {.diff = diff,
                      .sink = sink,
                      .arg = arg,
