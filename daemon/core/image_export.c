@@ -15,6 +15,7 @@
 #include "daemon/core/image.h"
 #include "daemon/core/layer_blob.h"
 #include "daemon/core/layer_tar.h"
+#include "daemon/core/stack.h"
 #include "daemon/core/state.h"
 #include "daemon/core/tarout.h"
 #include "daemon/image/layout.h"
@@ -33,7 +34,7 @@ struct origin {
 
 struct item {
     struct ld_image image;
-    struct ld_chain_sids chain; /* pinned */
+    struct ld_stack stack; /* pinned, not open */
     struct ld_oci_config config;
     struct ld_oci_manifest manifest; /* as it came */
     bool as_came;                    /* it goes out with that manifest */
@@ -73,9 +74,9 @@ int ld_export_format_parse(const char *text, enum ld_export_format *ret)
     return -EINVAL;
 }
 
-static void item_free(struct ld_core *core, struct item *item)
+static void item_free(struct item *item)
 {
-    ld_pins_drop(core->pins, item->chain.sid, item->chain.n);
+    ld_stack_done(&item->stack);
     for (size_t i = 0; i < item->n_names; i++)
         free(item->names[i]);
     free(item->names);
@@ -94,8 +95,7 @@ void ld_image_export_free(struct ld_image_export *e)
     for (size_t i = 0; i < e->n_blobs; i++)
         free(e->origins[i]);
     for (size_t i = 0; i < e->n_items; i++)
-        item_free(e->core, e->items[i]);
-    ld_core_kick_reaper(e->core); /* it may have waited for the pins */
+        item_free(e->items[i]);
     free(e->origins);
     free(e->blobs);
     free(e->images);
@@ -151,34 +151,6 @@ static struct item *find_item(const struct ld_image_export *e, const char *id)
     return NULL;
 }
 
-static int refuse_damaged(struct ld_core *core, const struct ld_image *image, ld_sid damaged,
-                          struct ld_err *err)
-{
-    struct ld_layer layer LD_AUTO(ld_layer_done) = {.sid = 0};
-
-    if (ld_store_layer_get(core->store, damaged, &layer, err) < 0)
-        return -1;
-    (void)ld_err_set(err, LD_E_CORRUPT, "layer %s of image %.19s is damaged: %s",
-                     layer.diff_id ? layer.diff_id : "without diff ID", image->id,
-                     layer.damage ? layer.damage : "unknown");
-    return ld_err_hint(err, "import the image again: that repairs the layer");
-}
-
-/* A removal is recorded before anything is deleted: what is still recorded after it was pinned will
- * not be deleted. */
-static int pin(struct ld_core *core, struct item *item, struct ld_err *err)
-{
-    struct ld_layer tip LD_AUTO(ld_layer_done) = {.sid = 0};
-
-    if (ld_store_chain(core->store, item->image.tip_sid, &item->chain, err) < 0)
-        return -1;
-    ld_pins_add(core->pins, item->chain.sid, item->chain.n);
-    if (item->chain.damaged)
-        return refuse_damaged(core, &item->image, item->chain.damaged, err);
-    return item->image.tip_sid ? ld_store_layer_get(core->store, item->image.tip_sid, &tip, err)
-                               : 0;
-}
-
 static int add_item(struct ld_image_export *e, struct ld_image *image, struct item **ret,
                     struct ld_err *err)
 {
@@ -193,10 +165,11 @@ static int add_item(struct ld_image_export *e, struct ld_image *image, struct it
         return ld_err_set(err, LD_E_INVALID,
                           "the configs of these images have more than %d bytes together",
                           MAX_DOCUMENTS);
-    if (pin(e->core, item, err) < 0) {
+    if (ld_stack_pin(e->core, item->image.tip_sid, &item->stack, err) < 0) {
         if (err->code == LD_E_NOT_FOUND) /* a layer's: say what the user knows */
-            (void)ld_err_set(err, LD_E_NOT_FOUND, "image %s was removed meanwhile", item->image.id);
-        return -1;
+            return ld_err_set(err, LD_E_NOT_FOUND, "image %s was removed meanwhile",
+                              item->image.id);
+        return ld_err_prefix(err, "image %.19s", item->image.id);
     }
     *ret = item;
     return 0;
@@ -257,7 +230,7 @@ static int add_layer(struct ld_image_export *e, struct item *item, size_t at, st
     struct ld_layer layer LD_AUTO(ld_layer_done) = {.sid = 0};
     const struct ld_digest *diff_id = &item->config.diff_ids[at];
     const struct ld_oci_descriptor *came = item->as_came ? &item->manifest.layers[at] : NULL;
-    ld_sid sid = item->chain.sid[item->chain.n - 1 - at];
+    ld_sid sid = item->stack.chain.sid[item->stack.chain.n - 1 - at];
     char text[LD_DIGEST_TEXT];
 
     if (ld_store_layer_get(e->core->store, sid, &layer, err) < 0)
@@ -276,7 +249,7 @@ static bool is_at_hand(const struct ld_image_export *e, const struct item *item,
 {
     const struct ld_oci_descriptor *came = &item->manifest.layers[at];
     const struct ld_digest *diff_id = &item->config.diff_ids[at];
-    ld_sid sid = item->chain.sid[item->chain.n - 1 - at];
+    ld_sid sid = item->stack.chain.sid[item->stack.chain.n - 1 - at];
     struct ld_err ignored = LD_ERR_INIT;
     uint64_t size = 0;
 
@@ -299,9 +272,9 @@ static bool can_go_as_it_came(const struct ld_image_export *e, struct item *item
         return false;
     ld_digest_format(&item->manifest.config.digest, text);
     if (strcmp(text, image->id) != 0 || item->manifest.config.size != image->config_len ||
-        item->manifest.n_layers != item->chain.n)
+        item->manifest.n_layers != item->stack.chain.n)
         return false;
-    for (size_t i = 0; i < item->chain.n; i++) {
+    for (size_t i = 0; i < item->stack.chain.n; i++) {
         if (!is_at_hand(e, item, i))
             return false;
     }
@@ -316,12 +289,12 @@ static int add_layers(struct ld_image_export *e, struct item *item, struct ld_er
         err->code = LD_E_CORRUPT; /* it was read once */
         return -1;
     }
-    if (item->config.n_layers != item->chain.n)
+    if (item->config.n_layers != item->stack.chain.n)
         return ld_err_set(err, LD_E_CORRUPT, "image %s: its config names %zu layers, it has %zu",
-                          image->id, item->config.n_layers, item->chain.n);
+                          image->id, item->config.n_layers, item->stack.chain.n);
     item->as_came = can_go_as_it_came(e, item);
-    item->layers = ld_alloc0((item->chain.n + 1) * sizeof(*item->layers));
-    for (size_t i = 0; i < item->chain.n; i++) {
+    item->layers = ld_alloc0((item->stack.chain.n + 1) * sizeof(*item->layers));
+    for (size_t i = 0; i < item->stack.chain.n; i++) {
         if (add_layer(e, item, i, err) < 0)
             return -1;
     }
@@ -353,7 +326,7 @@ static int describe(struct ld_image_export *e, struct ld_err *err)
                                           .config_len = item->image.config_len,
                                           .platform = item->config.platform,
                                           .layers = item->layers,
-                                          .n_layers = item->chain.n,
+                                          .n_layers = item->stack.chain.n,
                                           .names = item->names,
                                           .n_names = item->n_names};
         if (item->as_came) {
@@ -398,32 +371,14 @@ uint64_t ld_image_export_size(const struct ld_image_export *e)
 
 /* ---- the root ---- */
 
-struct roots {
-    int fd[LD_MAX_LAYERS];
-    size_t n;
-};
-
-static void roots_free_p(struct roots **roots)
-{
-    for (size_t i = 0; *roots && i < (*roots)->n; i++)
-        ld_close((*roots)->fd[i]);
-    ld_free_p(roots);
-}
-
 static int write_root(struct ld_image_export *e, struct ld_sink *sink, const bool *cancel,
                       struct ld_err *err)
 {
-    const struct item *item = e->items[0];
-    struct roots *roots LD_AUTO(roots_free_p) = ld_new(struct roots);
-    struct ld_layers layers = {.root = roots->fd, .form = LD_FORM_LAYER};
+    struct ld_stack *stack = &e->items[0]->stack;
 
-    for (; roots->n < item->chain.n; roots->n++) {
-        roots->fd[roots->n] = ld_layer_open(e->core, item->chain.sid[roots->n], err);
-        if (roots->fd[roots->n] < 0)
-            return -1;
-    }
-    layers.n = roots->n;
-    return ld_tarout_tree(&layers, sink, cancel, err);
+    if (ld_stack_open(stack, err) < 0)
+        return -1;
+    return ld_tarout_tree(&stack->layers, sink, cancel, err);
 }
 
 int ld_image_export_write(struct ld_image_export *e, struct ld_sink *sink, const bool *cancel,
