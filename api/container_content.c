@@ -1,152 +1,37 @@
-/* What moves the content of containers: changes, diff, export, and files in and out.
+/* What a container holds as a whole: changes, diff, export.
  *
- * A read opens a view first, by a short operation that holds the container's keys, and then streams
- * without any. A write spools its body first, so that no key is held while a client is waited for.
+ * `changes` and `diff` go by the records; an export opens a view first, by a short operation that
+ * holds the container's keys, and then streams without any.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
-#include <time.h>
 
 #include <cjson/cJSON.h>
-#include <openssl/evp.h>
 
 #include "api/call.h"
 #include "api/json.h"
+#include "api/path_list.h"
 #include "api/router.h"
 #include "api/routes.h"
 #include "api/stream_sink.h"
-#include "daemon/base/buf.h"
-#include "daemon/base/fdio.h"
 #include "daemon/base/mem.h"
-#include "daemon/base/parse.h"
 #include "daemon/base/tree.h"
 #include "daemon/core/container.h"
 #include "daemon/core/core.h"
-#include "daemon/core/decoder.h"
 #include "daemon/core/export.h"
-#include "daemon/core/files.h"
 #include "daemon/core/rootfs.h"
-#include "daemon/core/spool.h"
-#include "daemon/image/source.h"
 #include "daemon/jobs/lane.h"
-#include "daemon/jobs/ring.h"
-
-enum { MAX_LISTED = 1000, FLUSH_BYTES = 128 << 10 };
-
-/* ---- cursors: "/path", or "b64:…" when it is not UTF-8 ---- */
-
-static void add_cursor(struct ld_buf *buf, const char *path)
-{
-    cJSON *json;
-    bool exact = true;
-    autofree char *text = NULL;
-
-    if (!path) {
-        ld_buf_adds(buf, "null");
-        return;
-    }
-    json = ld_bytes_json(path, &exact);
-    if (!exact) {
-        size_t len = strlen(path);
-        autofree char *b64 = ld_alloc0(len / 3 * 4 + 16);
-
-        memcpy(b64, "b64:", 4);
-        (void)EVP_EncodeBlock((unsigned char *)b64 + 4, (const unsigned char *)path, (int)len);
-        cJSON_Delete(json);
-        json = cJSON_CreateString(b64);
-    }
-    text = cJSON_PrintUnformatted(json);
-    cJSON_Delete(json);
-    ld_buf_adds(buf, text ? text : "null");
-}
-
-static int read_cursor(const char *text, char **ret, struct ld_err *err)
-{
-    size_t len = text ? strlen(text) : 0;
-    int n;
-
-    if (!text)
-        return 0;
-    if (text[0] == '/') {
-        *ret = ld_strdup(text);
-        return 0;
-    }
-    if (strncmp(text, "b64:", 4) == 0 && (len - 4) % 4 == 0 && len > 4) {
-        *ret = ld_alloc0(len);
-        n = EVP_DecodeBlock((unsigned char *)*ret, (const unsigned char *)text + 4, (int)len - 4);
-        if (n > 0 && **ret == '/')
-            return 0;
-    }
-    return ld_err_set(err, LD_E_INVALID, "'after' is not the 'next' of an earlier page");
-}
-
-/* ---- lists of paths ---- */
-
-struct path_list {
-    struct ld_stream *stream;
-    struct ld_buf buf;
-    size_t n, limit;
-    char *last; /* path of the last item sent */
-    bool more;
-};
-
-static void path_list_done(struct path_list *list)
-{
-    ld_buf_done(&list->buf);
-    free(list->last);
-}
-
-static int path_list_flush(struct path_list *list, struct ld_err *err)
-{
-    int rc = ld_stream_write(list->stream, ld_buf_str(&list->buf), list->buf.len, err);
-
-    ld_buf_clear(&list->buf);
-    return rc;
-}
-
-/* Takes the item. 1: the limit was reached before it. */
-static int path_list_add(struct path_list *list, cJSON *item, const char *path, struct ld_err *err)
-{
-    autofree char *text = NULL;
-
-    if (list->limit && list->n == list->limit) {
-        cJSON_Delete(item);
-        list->more = true;
-        return 1;
-    }
-    text = cJSON_PrintUnformatted(item);
-    cJSON_Delete(item);
-    if (list->n++)
-        ld_buf_addc(&list->buf, ',');
-    ld_buf_adds(&list->buf, text);
-    free(list->last);
-    list->last = ld_strdup(path);
-    return list->buf.len > FLUSH_BYTES ? path_list_flush(list, err) : 0;
-}
-
-static int path_list_end(struct path_list *list, struct ld_err *err)
-{
-    ld_buf_adds(&list->buf, "],\"next\":");
-    add_cursor(&list->buf, list->more ? list->last : NULL);
-    ld_buf_addc(&list->buf, '}');
-    return path_list_flush(list, err);
-}
-
-/* ---- reads ---- */
 
 /* What a read is about: first the argument of the operation that opens the view, then that of the
  * producer. */
 struct content {
     struct ld_core *core;
     char id[65];
-    char *path, *after;
+    char *after;
     size_t limit;
     struct ld_reader reader;
-    struct ld_file_info info;
     int (*produce)(struct content *c, struct ld_stream *stream, struct ld_err *err);
     const char *type;
 };
@@ -156,8 +41,6 @@ static void content_free(void *arg)
     struct content *c = arg;
 
     ld_reader_close(&c->reader);
-    ld_file_info_done(&c->info);
-    free(c->path);
     free(c->after);
     free(c);
 }
@@ -195,7 +78,7 @@ static const char *change_kind(enum ld_change_kind kind)
 
 struct change_sink {
     struct content *c;
-    struct path_list *list;
+    struct ld_path_list *list;
 };
 
 static int on_change(void *arg, const struct ld_change *change, struct ld_err *err)
@@ -213,19 +96,18 @@ static int on_change(void *arg, const struct ld_change *change, struct ld_err *e
     cJSON_AddStringToObject(json, "kind", change_kind(change->kind));
     cJSON_AddStringToObject(json, "type", ld_json_file_type(change->st->st_mode));
     cJSON_AddItemToObject(json, "size", ld_json_u64(is_file ? (uint64_t)change->st->st_size : 0));
-    return path_list_add(s->list, json, change->path, err);
+    return ld_path_list_add(s->list, json, change->path, err);
 }
 
 static int produce_changes(struct content *c, struct ld_stream *stream, struct ld_err *err)
 {
-    struct path_list list LD_AUTO(path_list_done) = {
-        .stream = stream, .buf = LD_BUF_INIT(64 << 20), .limit = c->limit};
+    struct ld_path_list list LD_AUTO(ld_path_list_done) = {.n = 0};
     struct change_sink sink = {.c = c, .list = &list};
 
-    ld_buf_adds(&list.buf, "{\"items\":[");
+    ld_path_list_begin(&list, stream, c->limit);
     if (ld_container_changes(c->core, c->id, on_change, &sink, err) < 0 && !list.more)
         return -1;
-    return path_list_end(&list, err);
+    return ld_path_list_end(&list, err);
 }
 
 static int produce_diff(struct content *c, struct ld_stream *stream, struct ld_err *err)
@@ -249,21 +131,18 @@ static void start_plain(struct ld_request *req, const char *type,
     struct content *c = ld_new(struct content);
     struct ld_container_state state LD_AUTO(ld_container_state_done) = {.mount = LD_UNMOUNTED};
     struct ld_err err = LD_ERR_INIT;
-    uint64_t limit = 0;
 
     c->core = ld_request_core(req);
     c->reader.view.fd = -EBADF;
     c->produce = produce_;
     c->type = type;
     if (ld_container_find(c->core, ld_request_param(req, "container"), &state, &err) < 0 ||
-        ld_request_u64(req, "limit", 1, MAX_LISTED, &limit, &err) < 0 ||
-        read_cursor(ld_request_query(req, "after"), &c->after, &err) < 0) {
+        ld_path_list_query(req, &c->limit, &c->after, &err) < 0) {
         ld_reply_error(req, &err);
         content_free(c);
         return;
     }
     memcpy(c->id, state.record.id, sizeof(c->id));
-    c->limit = limit;
     stream_content(req, c);
 }
 
@@ -282,7 +161,6 @@ static void diff(struct ld_request *req)
 struct open_call {
     struct ld_call call;
     struct content *c;
-    bool with_parts, want_file, want_dir;
 };
 
 static void free_open(struct ld_call *call)
@@ -296,409 +174,32 @@ static void free_open(struct ld_call *call)
 
 static int run_open(struct ld_call *call, struct ld_err *err)
 {
-    struct open_call *o = (struct open_call *)call;
-    struct content *c = o->c;
-    int rc;
+    struct content *c = ((struct open_call *)call)->c;
 
-    if (ld_reader_open(call->core, &call->w, c->id, o->with_parts, &c->reader, err) < 0)
-        return -1;
-    rc = c->path ? ld_files_stat(c->reader.view.fd, c->path, &c->info, err) : 0;
-    if (rc == 0 && o->want_file && !S_ISREG(c->info.st.st_mode))
-        rc = ld_err_set(err, LD_E_CONFLICT, "'%s' is not a regular file", c->path);
-    if (rc == 0 && o->want_dir && !S_ISDIR(c->info.st.st_mode))
-        rc = ld_err_set(err, LD_E_CONFLICT, "'%s' is not a directory", c->path);
-    if (rc < 0)
-        ld_reader_close(&c->reader);
-    return rc;
-}
-
-static cJSON *info_json(const struct ld_file_info *info)
-{
-    cJSON *json = cJSON_CreateObject();
-    const struct stat *st = &info->st;
-    char mode[8] = {(char)('0' + (st->st_mode >> 9 & 7)), (char)('0' + (st->st_mode >> 6 & 7)),
-                    (char)('0' + (st->st_mode >> 3 & 7)), (char)('0' + (st->st_mode & 7)), '\0'};
-    cJSON *time;
-
-    ld_json_add_bytes(json, "name", info->name);
-    cJSON_AddStringToObject(json, "type", ld_json_file_type(st->st_mode));
-    cJSON_AddStringToObject(json, "mode", mode);
-    cJSON_AddItemToObject(json, "uid", ld_json_u64(st->st_uid));
-    cJSON_AddItemToObject(json, "gid", ld_json_u64(st->st_gid));
-    cJSON_AddItemToObject(json, "size", ld_json_u64((uint64_t)st->st_size));
-    time = ld_json_timespec(&st->st_mtim);
-    cJSON_AddItemToObject(json, "mtime", time);
-    if (info->target)
-        ld_json_add_bytes(json, "target", info->target);
-    if (S_ISCHR(st->st_mode) || S_ISBLK(st->st_mode)) {
-        cJSON *device = cJSON_AddObjectToObject(json, "device");
-
-        cJSON_AddItemToObject(device, "major", ld_json_u64(major(st->st_rdev)));
-        cJSON_AddItemToObject(device, "minor", ld_json_u64(minor(st->st_rdev)));
-    }
-    return json;
-}
-
-/* FileInfo as JSON in base64. */
-static void add_stat_header(struct ld_request *req, const struct ld_file_info *info)
-{
-    cJSON *json = info_json(info);
-    autofree char *text = cJSON_PrintUnformatted(json);
-    size_t len = text ? strlen(text) : 0;
-    autofree char *b64 = ld_alloc0(len / 3 * 4 + 8);
-
-    cJSON_Delete(json);
-    (void)EVP_EncodeBlock((unsigned char *)b64, (const unsigned char *)text, (int)len);
-    ld_reply_header(req, "X-Layerd-Stat", "%s", b64);
+    return ld_reader_open(call->core, &call->w, c->id, false, &c->reader, err);
 }
 
 static void reply_opened(struct ld_call *call)
 {
-    struct open_call *o = (struct open_call *)call;
-    struct content *c = ld_steal(&o->c);
-
-    if (c->path)
-        add_stat_header(call->req, &c->info);
-    stream_content(call->req, c);
-}
-
-static int run_stat(struct ld_call *call, struct ld_err *err)
-{
-    struct open_call *o = (struct open_call *)call;
-    int rc = run_open(call, err);
-
-    if (rc == 0)
-        ld_reader_close(&o->c->reader);
-    return rc;
-}
-
-static void reply_stat(struct ld_call *call)
-{
-    struct open_call *o = (struct open_call *)call;
-
-    add_stat_header(call->req, &o->c->info);
-    ld_reply_empty(call->req, 200);
-}
-
-static struct open_call *new_open(struct ld_request *req, const char *type,
-                                  int (*produce_)(struct content *, struct ld_stream *,
-                                                  struct ld_err *))
-{
-    struct open_call *o =
-        ld_call_new(sizeof(*o), req, LD_LANE_QUICK, run_open, reply_opened, free_open);
-
-    o->c = ld_new(struct content);
-    o->c->core = o->call.core;
-    o->c->reader.view.fd = -EBADF;
-    o->c->produce = produce_;
-    o->c->type = type;
-    return o;
-}
-
-static void submit_open(struct open_call *o)
-{
-    struct ld_err err = LD_ERR_INIT;
-    const char *name = ld_request_param(o->call.req, "container");
-
-    if ((o->with_parts
-             ? ld_container_admit_mount(o->call.core, name, &o->call.op, o->c->id, &err)
-             : ld_container_admit(o->call.core, name, true, &o->call.op, o->c->id, &err)) < 0)
-        ld_call_refuse(&o->call, &err);
-    else
-        ld_call_submit(&o->call);
+    stream_content(call->req, ld_steal(&((struct open_call *)call)->c));
 }
 
 static void export(struct ld_request *req)
 {
-    submit_open(new_open(req, "application/x-tar", produce_export));
-}
-
-/* ---- files out ---- */
-
-static int produce_tar(struct content *c, struct ld_stream *stream, struct ld_err *err)
-{
-    struct ld_stream_sink sink = ld_stream_sink(stream);
-
-    return ld_files_read_tar(c->reader.view.fd, c->path, &sink.sink, ld_stream_cancel(stream), err);
-}
-
-static int produce_file(struct content *c, struct ld_stream *stream, struct ld_err *err)
-{
-    autoclose int fd = -EBADF;
-    auto_source *source = NULL;
-    autofree char *block = ld_alloc0(FLUSH_BYTES);
-    struct stat st;
-    ssize_t n;
-
-    if (ld_files_open(c->reader.view.fd, c->path, &fd, &st, err) < 0)
-        return -1;
-    source = ld_source_fd_new(fd, 0, LD_TO_END);
-    while ((n = ld_source_read(source, block, FLUSH_BYTES, err)) > 0) {
-        if (ld_stream_write(stream, block, (size_t)n, err) < 0)
-            return -1;
-    }
-    return (int)n;
-}
-
-static int on_file(void *arg, const struct ld_file_info *info, struct ld_err *err)
-{
-    struct path_list *list = arg;
-    autofree char *path = ld_asprintf("/%s", info->name);
-
-    return path_list_add(list, info_json(info), path, err);
-}
-
-static int produce_listing(struct content *c, struct ld_stream *stream, struct ld_err *err)
-{
-    struct path_list list LD_AUTO(path_list_done) = {
-        .stream = stream, .buf = LD_BUF_INIT(64 << 20), .limit = c->limit};
-
-    ld_buf_adds(&list.buf, "{\"items\":[");
-    if (ld_files_list(c->reader.view.fd, c->path, c->after ? c->after + 1 : NULL, on_file, &list,
-                      err) < 0)
-        return -1;
-    return path_list_end(&list, err);
-}
-
-static int read_path(const struct ld_request *req, char **ret, struct ld_err *err)
-{
-    const char *path = ld_request_query(req, "path");
-
-    if (!path || path[0] != '/') {
-        (void)ld_err_set(err, LD_E_INVALID,
-                         path ? "'path' is not absolute: '%s'" : "'path' is missing", path);
-        return ld_err_details(err, "{\"parameter\":\"path\"}");
-    }
-    *ret = ld_strdup(path);
-    return 0;
-}
-
-static void get_files(struct ld_request *req)
-{
-    bool json = ld_request_accepts(req, "application/json");
-    bool bytes = !json && ld_request_accepts(req, "application/octet-stream");
-    struct open_call *o = json    ? new_open(req, "application/json", produce_listing)
-                          : bytes ? new_open(req, "application/octet-stream", produce_file)
-                                  : new_open(req, "application/x-tar", produce_tar);
-    struct ld_err err = LD_ERR_INIT;
-    uint64_t limit = 0;
-
-    o->with_parts = true;
-    o->want_file = bytes;
-    o->want_dir = json;
-    if (read_path(req, &o->c->path, &err) < 0 ||
-        ld_request_u64(req, "limit", 1, MAX_LISTED, &limit, &err) < 0 ||
-        read_cursor(ld_request_query(req, "after"), &o->c->after, &err) < 0)
-        return ld_call_refuse(&o->call, &err);
-    o->c->limit = limit;
-    submit_open(o);
-}
-
-static void head_files(struct ld_request *req)
-{
-    struct open_call *o = new_open(req, NULL, NULL);
+    struct open_call *o =
+        ld_call_new(sizeof(*o), req, LD_LANE_QUICK, run_open, reply_opened, free_open);
     struct ld_err err = LD_ERR_INIT;
 
-    o->call.run = run_stat;
-    o->call.reply = reply_stat;
-    o->with_parts = true;
-    if (read_path(req, &o->c->path, &err) < 0)
-        return ld_call_refuse(&o->call, &err);
-    submit_open(o);
-}
-
-/* ---- files in ---- */
-
-struct put_call {
-    struct ld_call call;
-    char id[65];
-    char *path;
-    struct ld_ring *ring;
-    struct ld_spool spool;
-    struct ld_new_file as;
-    struct ld_files_result result;
-    bool is_tar, recursive;
-};
-
-static void free_put(struct ld_call *call)
-{
-    struct put_call *p = (struct put_call *)call;
-
-    ld_spool_close(&p->spool);
-    if (p->ring)
-        ld_ring_leave_worker(p->ring);
-    free(p->path);
-    free(p);
-}
-
-/* First operation, no keys: the body into a file of ours. */
-static int run_spool(struct ld_call *call, struct ld_err *err)
-{
-    struct put_call *p = (struct put_call *)call;
-    struct ld_spool_options options = {.cancel = &call->op.cancel};
-
-    return ld_spool_ring(call->core, p->ring, &options, &p->spool, err);
-}
-
-static int write_from_spool(struct put_call *p, const struct ld_reader *reader, struct ld_err *err)
-{
-    auto_source *raw = ld_source_fd_new(p->spool.fd, 0, LD_TO_END);
-    auto_source *decoded = NULL;
-    struct ld_decoder_limits limits;
-
-    if (!p->is_tar)
-        return ld_files_write(reader->view.fd, p->path, raw, &p->as, &p->result, err);
-    ld_decoder_limits_init(&limits, p->call.core, &p->call.op.cancel);
-    if (ld_decoder_new(raw, &limits.limits, &decoded, err) < 0)
-        return -1;
-    return ld_files_write_tar(reader->view.fd, p->path, decoded, &p->call.op.cancel, &p->result,
-                              err);
-}
-
-/* Second operation, with the container's keys. */
-static int run_put(struct ld_call *call, struct ld_err *err)
-{
-    struct put_call *p = (struct put_call *)call;
-    struct ld_reader reader;
-    int rc;
-
-    if (ld_reader_open(call->core, &call->w, p->id, true, &reader, err) < 0)
-        return -1;
-    rc = write_from_spool(p, &reader, err);
-    ld_reader_close(&reader);
-    return rc;
-}
-
-static void reply_put(struct ld_call *call)
-{
-    struct put_call *p = (struct put_call *)call;
-    cJSON *json = cJSON_CreateObject();
-
-    cJSON_AddItemToObject(json, "entries", ld_json_u64(p->result.entries));
-    cJSON_AddItemToObject(json, "bytes", ld_json_u64(p->result.bytes));
-    ld_reply_json(call->req, 200, json);
-}
-
-/* The body is whole: go on with the keys. The same call serves for the second operation. */
-static void reply_spooled(struct ld_call *call)
-{
-    struct put_call *p = (struct put_call *)call;
-    struct put_call *next =
-        ld_call_new(sizeof(*next), call->req, LD_LANE_COPY, run_put, reply_put, free_put);
-    struct ld_err err = LD_ERR_INIT;
-
-    next->path = ld_steal(&p->path);
-    next->spool = p->spool;
-    p->spool = LD_SPOOL_INIT;
-    next->as = p->as;
-    next->is_tar = p->is_tar;
-    if (ld_container_admit_mount(call->core, ld_request_param(call->req, "container"),
-                                 &next->call.op, next->id, &err) < 0)
-        ld_call_refuse(&next->call, &err);
+    o->c = ld_new(struct content);
+    o->c->core = o->call.core;
+    o->c->reader.view.fd = -EBADF;
+    o->c->produce = produce_export;
+    o->c->type = "application/x-tar";
+    if (ld_container_admit(o->call.core, ld_request_param(req, "container"), true, &o->call.op,
+                           o->c->id, &err) < 0)
+        ld_call_refuse(&o->call, &err);
     else
-        ld_call_submit(&next->call);
-}
-
-static int read_time(const char *text, struct timespec *ret, struct ld_err *err)
-{
-    struct tm tm = {0};
-    const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
-    long nsec = 0, scale = 100000000;
-
-    if (rest && *rest == '.') {
-        for (rest++; *rest >= '0' && *rest <= '9'; rest++, scale /= 10)
-            nsec += (*rest - '0') * scale;
-    }
-    if (!rest || strcmp(rest, "Z") != 0)
-        return ld_err_set(err, LD_E_INVALID, "mtime '%s' is no time in UTC (2026-01-31T12:00:00Z)",
-                          text);
-    *ret = (struct timespec){.tv_sec = timegm(&tm), .tv_nsec = nsec};
-    return 0;
-}
-
-static int read_put(struct put_call *p, struct ld_err *err)
-{
-    const struct ld_request *req = p->call.req;
-    const char *mode = ld_request_query(req, "mode"), *mtime = ld_request_query(req, "mtime");
-    const char *type = ld_request_header(req, "Content-Type");
-    uint64_t value = 0644, uid = 0, gid = 0;
-
-    p->as = (struct ld_new_file){.mtime.tv_nsec = UTIME_NOW};
-    p->is_tar = !ld_request_has_type(req, "application/octet-stream");
-    if (p->is_tar && type && !ld_request_has_type(req, "application/x-tar"))
-        return ld_err_set(err, LD_E_UNSUPPORTED_MEDIA,
-                          "the body is '%s', not application/x-tar or application/octet-stream",
-                          type);
-    if (read_path(req, &p->path, err) < 0)
-        return -1;
-    if (p->is_tar &&
-        (mode || mtime || ld_request_query(req, "uid") || ld_request_query(req, "gid")))
-        return ld_err_set(err, LD_E_INVALID, "mode, uid, gid and mtime are for one file only");
-    if (mode && ld_parse_octal(mode, 07777, &value) < 0)
-        return ld_err_set(err, LD_E_INVALID, "mode '%s' is not octal permissions", mode);
-    if (ld_request_u64(req, "uid", 0, UINT32_MAX - 1, &uid, err) < 0 ||
-        ld_request_u64(req, "gid", 0, UINT32_MAX - 1, &gid, err) < 0 ||
-        (mtime && read_time(mtime, &p->as.mtime, err) < 0))
-        return -1;
-    p->as.mode = (mode_t)value;
-    p->as.uid = (uid_t)uid;
-    p->as.gid = (gid_t)gid;
-    return 0;
-}
-
-static void put_files(struct ld_request *req)
-{
-    struct put_call *p =
-        ld_call_new(sizeof(*p), req, LD_LANE_STREAM, run_spool, reply_spooled, free_put);
-    struct ld_container_state state LD_AUTO(ld_container_state_done) = {.mount = LD_UNMOUNTED};
-    struct ld_err err = LD_ERR_INIT;
-
-    p->spool = LD_SPOOL_INIT;
-    if (read_put(p, &err) < 0 ||
-        ld_container_find(p->call.core, ld_request_param(req, "container"), &state, &err) < 0)
-        return ld_call_refuse(&p->call, &err);
-    p->ring = ld_request_upload(req);
-    if (!p->ring) { /* answered already */
-        ld_op_done(&p->call.op);
-        free_put(&p->call);
-        return;
-    }
-    ld_request_submit_tied(req, &p->call.op);
-}
-
-/* ---- files away ---- */
-
-static int run_delete(struct ld_call *call, struct ld_err *err)
-{
-    struct put_call *p = (struct put_call *)call;
-    struct ld_reader reader;
-    int rc;
-
-    if (ld_reader_open(call->core, &call->w, p->id, true, &reader, err) < 0)
-        return -1;
-    rc = ld_files_delete(reader.view.fd, p->path, p->recursive, &call->op.cancel, err);
-    ld_reader_close(&reader);
-    return rc;
-}
-
-static void reply_gone(struct ld_call *call)
-{
-    ld_reply_empty(call->req, 204);
-}
-
-static void delete_files(struct ld_request *req)
-{
-    struct put_call *p =
-        ld_call_new(sizeof(*p), req, LD_LANE_COPY, run_delete, reply_gone, free_put);
-    struct ld_err err = LD_ERR_INIT;
-
-    p->spool = LD_SPOOL_INIT;
-    p->recursive = ld_request_flag(req, "recursive");
-    if (read_path(req, &p->path, &err) < 0 ||
-        ld_container_admit_mount(p->call.core, ld_request_param(req, "container"), &p->call.op,
-                                 p->id, &err) < 0)
-        return ld_call_refuse(&p->call, &err);
-    ld_call_submit(&p->call);
+        ld_call_submit(&o->call);
 }
 
 void ld_routes_content(struct ld_router *router)
@@ -707,11 +208,6 @@ void ld_routes_content(struct ld_router *router)
         {"GET", "/v1/containers/{container}/changes", changes, LD_ROUTE_METADATA, "limit after"},
         {"GET", "/v1/containers/{container}/diff", diff, 0, NULL},
         {"GET", "/v1/containers/{container}/export", export, 0, NULL},
-        {"HEAD", "/v1/containers/{container}/files", head_files, 0, "path"},
-        {"GET", "/v1/containers/{container}/files", get_files, 0, "path limit after"},
-        {"PUT", "/v1/containers/{container}/files", put_files, LD_ROUTE_UPLOAD,
-         "path mode uid gid mtime"},
-        {"DELETE", "/v1/containers/{container}/files", delete_files, 0, "path recursive?"},
     };
 
     ld_router_add(router, routes, LD_ARRAY_LEN(routes));

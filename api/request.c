@@ -66,6 +66,11 @@ const char *ld_request_param(const struct ld_request *req, const char *key)
     return value;
 }
 
+bool ld_request_has_param(const struct ld_request *req, const char *key)
+{
+    return ld_target_param(&req->target, key) != NULL;
+}
+
 /* ---- query ---- */
 
 const char *ld_request_query(const struct ld_request *req, const char *key)

@@ -60,6 +60,8 @@ bool ld_request_is_alive(const struct ld_request *req);
 /* The part of the path that a {key} of the pattern stands for. Never NULL for a key of the pattern.
  */
 const char *ld_request_param(const struct ld_request *req, const char *key);
+/* For a handler of several resources: is the key in the pattern? */
+bool ld_request_has_param(const struct ld_request *req, const char *key);
 
 /* ---- query: only keys that the route lists ---- */
 

@@ -26,6 +26,7 @@ struct ld_api *ld_api_new(struct ld_core *core, struct ld_router *router)
     ld_routes_image_export(router);
     ld_routes_containers(router);
     ld_routes_content(router);
+    ld_routes_files(router);
     ld_routes_holders(router);
     ld_routes_explain(router);
     ld_routes_snapshots(router);

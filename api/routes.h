@@ -17,7 +17,8 @@ struct ld_followers *ld_api_followers(const struct ld_api *api);
 
 /* One table per resource, in the file of that name. */
 void ld_routes_containers(struct ld_router *router);
-void ld_routes_content(struct ld_router *router); /* files, export, diff, changes of a container */
+void ld_routes_content(struct ld_router *router); /* export, diff, changes of a container */
+void ld_routes_files(struct ld_router *router);   /* of containers and volumes */
 void ld_routes_holders(struct ld_router *router); /* of a container */
 void ld_routes_explain(struct ld_router *router);
 void ld_routes_snapshots(struct ld_router *router); /* of a container; clone */

@@ -1,4 +1,4 @@
-/* Reading files of a container: see files.h. */
+/* Reading files: see files.h. */
 #include "daemon/core/files.h"
 
 #include <errno.h>
@@ -22,11 +22,12 @@ void ld_file_info_done(struct ld_file_info *info)
     ld_free_p(&info->target);
 }
 
-int ld_path_error(struct ld_err *err, int neg_errno, const char *what, const char *path)
+int ld_path_error(struct ld_err *err, int neg_errno, const struct ld_files_root *root,
+                  const char *what, const char *path)
 {
     switch (neg_errno) {
     case -ENOENT:
-        return ld_err_set(err, LD_E_NOT_FOUND, "there is no '%s' in the container", path);
+        return ld_err_set(err, LD_E_NOT_FOUND, "there is no '%s' in the %s", path, root->what);
     case -ENOTDIR:
         return ld_err_set(err, LD_E_CONFLICT, "'%s': a part of the path is not a directory", path);
     case -ELOOP:
@@ -44,7 +45,7 @@ int ld_path_error(struct ld_err *err, int neg_errno, const char *what, const cha
     case -EXDEV:
         return ld_err_set(err, LD_E_BUSY, "'%s' is or holds a mount", path);
     default:
-        return ld_err_sys(err, neg_errno, "%s '%s' of the container", what, path);
+        return ld_err_sys(err, neg_errno, "%s '%s' of the %s", what, path, root->what);
     }
 }
 
@@ -80,15 +81,15 @@ int ld_path_split(const char *path, struct ld_split_path *ret, struct ld_err *er
 }
 
 /* O_PATH of what the path names. */
-static int open_path(int root, const char *path, struct ld_err *err)
+static int open_path(const struct ld_files_root *root, const char *path, struct ld_err *err)
 {
     struct ld_split_path split LD_AUTO(ld_path_split_done) = {.name = NULL};
     int fd;
 
     if (ld_path_split(path, &split, err) < 0)
         return -1;
-    fd = ld_open_under(root, path, LD_IN_ROOT, O_PATH | (split.wants_dir ? 0 : O_NOFOLLOW), 0);
-    return fd < 0 ? ld_path_error(err, fd, "open", path) : fd;
+    fd = ld_open_under(root->fd, path, LD_IN_ROOT, O_PATH | (split.wants_dir ? 0 : O_NOFOLLOW), 0);
+    return fd < 0 ? ld_path_error(err, fd, root, "open", path) : fd;
 }
 
 static int read_link(int fd, char **ret)
@@ -102,7 +103,8 @@ static int read_link(int fd, char **ret)
     return 0;
 }
 
-int ld_files_stat(int root, const char *path, struct ld_file_info *ret, struct ld_err *err)
+int ld_files_stat(const struct ld_files_root *root, const char *path, struct ld_file_info *ret,
+                  struct ld_err *err)
 {
     struct ld_split_path split LD_AUTO(ld_path_split_done) = {.name = NULL};
     struct ld_file_info info LD_AUTO(ld_file_info_done) = {.name = NULL};
@@ -116,14 +118,15 @@ int ld_files_stat(int root, const char *path, struct ld_file_info *ret, struct l
     else if (S_ISLNK(info.st.st_mode))
         r = read_link(fd, &info.target);
     if (r < 0)
-        return ld_path_error(err, r, "look at", path);
+        return ld_path_error(err, r, root, "look at", path);
     info.name = *split.name ? ld_steal(&split.name) : ld_strdup("/");
     *ret = info;
     info = (struct ld_file_info){.name = NULL};
     return 0;
 }
 
-int ld_files_open(int root, const char *path, int *ret_fd, struct stat *ret_st, struct ld_err *err)
+int ld_files_open(const struct ld_files_root *root, const char *path, int *ret_fd,
+                  struct stat *ret_st, struct ld_err *err)
 {
     autoclose int place = open_path(root, path, err);
     autoclose int fd = -EBADF;
@@ -131,12 +134,12 @@ int ld_files_open(int root, const char *path, int *ret_fd, struct stat *ret_st, 
     if (place < 0)
         return -1;
     if (fstat(place, ret_st) < 0)
-        return ld_path_error(err, -errno, "look at", path);
+        return ld_path_error(err, -errno, root, "look at", path);
     if (!S_ISREG(ret_st->st_mode))
         return ld_err_set(err, LD_E_CONFLICT, "'%s' is not a regular file", path);
     fd = open(ld_fd_path(place).path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
-        return ld_path_error(err, -errno, "open", path);
+        return ld_path_error(err, -errno, root, "open", path);
     *ret_fd = ld_steal_fd(&fd);
     return 0;
 }
@@ -175,7 +178,7 @@ static int by_bytes(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static int open_dir(int root, const char *path, struct ld_err *err)
+static int open_dir(const struct ld_files_root *root, const char *path, struct ld_err *err)
 {
     autoclose int place = open_path(root, path, err);
     struct stat st;
@@ -184,11 +187,11 @@ static int open_dir(int root, const char *path, struct ld_err *err)
     if (place < 0)
         return -1;
     if (fstat(place, &st) < 0)
-        return ld_path_error(err, -errno, "look at", path);
+        return ld_path_error(err, -errno, root, "look at", path);
     if (!S_ISDIR(st.st_mode))
         return ld_err_set(err, LD_E_CONFLICT, "'%s' is not a directory", path);
     fd = openat(place, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return fd < 0 ? ld_path_error(err, -errno, "open", path) : fd;
+    return fd < 0 ? ld_path_error(err, -errno, root, "open", path) : fd;
 }
 
 /* 1: gone by now. */
@@ -204,8 +207,8 @@ static int look_at(int dir, const char *name, struct ld_file_info *info)
     return S_ISLNK(info->st.st_mode) ? read_link(fd, &info->target) : 0;
 }
 
-int ld_files_list(int root, const char *path, const char *after, ld_file_info_fn sink, void *arg,
-                  struct ld_err *err)
+int ld_files_list(const struct ld_files_root *root, const char *path, const char *after,
+                  ld_file_info_fn sink, void *arg, struct ld_err *err)
 {
     struct names names LD_AUTO(names_done) = {.after = after};
     autoclose int dir = open_dir(root, path, err);
@@ -215,7 +218,7 @@ int ld_files_list(int root, const char *path, const char *after, ld_file_info_fn
         return -1;
     r = ld_each_name(dir, add_name, &names);
     if (r < 0)
-        return ld_path_error(err, r, "read", path);
+        return ld_path_error(err, r, root, "read", path);
     if (names.n)
         qsort(names.name, names.n, sizeof(*names.name), by_bytes);
     for (size_t i = 0; i < names.n; i++) {
@@ -223,7 +226,7 @@ int ld_files_list(int root, const char *path, const char *after, ld_file_info_fn
 
         r = look_at(dir, names.name[i], &info);
         if (r < 0)
-            return ld_path_error(err, r, "look at a name in", path);
+            return ld_path_error(err, r, root, "look at a name in", path);
         if (r > 0)
             continue;
         r = sink(arg, &info, err);
@@ -263,8 +266,8 @@ static int read_single(int parent, const char *name, const struct stat *st, stru
     return ld_tarout_node(out, &node, name, err);
 }
 
-int ld_files_read_tar(int root, const char *path, struct ld_sink *sink, const bool *cancel,
-                      struct ld_err *err)
+int ld_files_read_tar(const struct ld_files_root *root, const char *path, struct ld_sink *sink,
+                      const bool *cancel, struct ld_err *err)
 {
     struct ld_split_path split LD_AUTO(ld_path_split_done) = {.name = NULL};
     struct ld_tarout *out LD_AUTO(ld_tarout_free_p) = NULL;
@@ -276,15 +279,15 @@ int ld_files_read_tar(int root, const char *path, struct ld_sink *sink, const bo
     if (place < 0 || ld_path_split(path, &split, err) < 0)
         return -1;
     if (fstat(place, &st) < 0)
-        return ld_path_error(err, -errno, "look at", path);
+        return ld_path_error(err, -errno, root, "look at", path);
     out = ld_tarout_new(sink, cancel);
     if (S_ISDIR(st.st_mode)) {
         dir = openat(place, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        rc = dir < 0 ? ld_path_error(err, -errno, "open", path)
+        rc = dir < 0 ? ld_path_error(err, -errno, root, "open", path)
                      : read_tree(dir, split.name, out, cancel, err);
     } else {
-        dir = ld_open_under(root, split.parent, LD_IN_ROOT, O_PATH | O_DIRECTORY, 0);
-        rc = dir < 0 ? ld_path_error(err, dir, "open", path)
+        dir = ld_open_under(root->fd, split.parent, LD_IN_ROOT, O_PATH | O_DIRECTORY, 0);
+        rc = dir < 0 ? ld_path_error(err, dir, root, "open", path)
                      : read_single(dir, split.name, &st, out, err);
     }
     return rc < 0 ? -1 : ld_tarout_finish(out, err);

@@ -1,11 +1,11 @@
-/* Files of a container, in and out, through a view with its volumes.
+/* Files in and out of a tree: a container with its volumes, or a volume (file_tree.h opens both).
  *
  * Paths come from outside and the tree belongs to whoever runs in the container: nothing is opened
- * but by openat2(RESOLVE_IN_ROOT), O_PATH first, and only regular files are opened again. `root` is
- * a view's descriptor. Blocking; any worker. A symlink at the end of a path is followed only when
- * the path ends in '/'. What was written or deleted is on the disk when the call returns (not of a
- * volatile container). Codes: not_found; conflict (it is of the wrong type, or the container
- * read-only); invalid (a path that is none, too long, or loops); io, no_space.
+ * but by openat2(RESOLVE_IN_ROOT), O_PATH first, and only regular files are opened again. Blocking;
+ * any worker. A symlink at the end of a path is followed only when the path ends in '/'. What was
+ * written or deleted is on the disk when the call returns (not of a volatile container). Codes:
+ * not_found; conflict (it is of the wrong type, or the container read-only); invalid (a path that
+ * is none, too long, or loops); io, no_space.
  */
 #pragma once
 
@@ -18,6 +18,12 @@
 struct ld_sink;
 struct ld_source;
 
+/* What paths are resolved in. */
+struct ld_files_root {
+    int fd;           /* a private clone of a mount: see ld_mount_clone */
+    const char *what; /* "container", "volume": for messages */
+};
+
 struct ld_file_info {
     char *name; /* the last component, "/" for the root */
     struct stat st;
@@ -26,20 +32,22 @@ struct ld_file_info {
 void ld_file_info_done(struct ld_file_info *info);
 
 /* path: absolute, bytes. */
-int ld_files_stat(int root, const char *path, struct ld_file_info *ret, struct ld_err *err);
+int ld_files_stat(const struct ld_files_root *root, const char *path, struct ld_file_info *ret,
+                  struct ld_err *err);
 
 /* The names of a directory in byte order, after `after` (NULL: from the first); sink borrows the
  * info. */
 typedef int (*ld_file_info_fn)(void *arg, const struct ld_file_info *info, struct ld_err *err);
-int ld_files_list(int root, const char *path, const char *after, ld_file_info_fn sink, void *arg,
-                  struct ld_err *err);
+int ld_files_list(const struct ld_files_root *root, const char *path, const char *after,
+                  ld_file_info_fn sink, void *arg, struct ld_err *err);
 
 /* What the path names, a directory with all that is in it: entries begin with its last component.
  */
-int ld_files_read_tar(int root, const char *path, struct ld_sink *sink, const bool *cancel,
-                      struct ld_err *err);
+int ld_files_read_tar(const struct ld_files_root *root, const char *path, struct ld_sink *sink,
+                      const bool *cancel, struct ld_err *err);
 /* A regular file, opened for reading. */
-int ld_files_open(int root, const char *path, int *ret_fd, struct stat *ret_st, struct ld_err *err);
+int ld_files_open(const struct ld_files_root *root, const char *path, int *ret_fd,
+                  struct stat *ret_st, struct ld_err *err);
 
 struct ld_files_result {
     uint64_t entries, bytes;
@@ -47,8 +55,8 @@ struct ld_files_result {
 
 /* Unpacks a tar (uncompressed) into the directory `path`. Other codes: bad_content naming the
  * entry. */
-int ld_files_write_tar(int root, const char *path, struct ld_source *tar, const bool *cancel,
-                       struct ld_files_result *ret, struct ld_err *err);
+int ld_files_write_tar(const struct ld_files_root *root, const char *path, struct ld_source *tar,
+                       const bool *cancel, struct ld_files_result *ret, struct ld_err *err);
 
 struct ld_new_file {
     mode_t mode;
@@ -57,10 +65,10 @@ struct ld_new_file {
     struct timespec mtime; /* tv_nsec UTIME_NOW: now */
 };
 /* The content becomes the regular file `path`, created or replaced as a whole. */
-int ld_files_write(int root, const char *path, struct ld_source *content,
+int ld_files_write(const struct ld_files_root *root, const char *path, struct ld_source *content,
                    const struct ld_new_file *as, struct ld_files_result *ret, struct ld_err *err);
 
 /* Deletes what the path names, never what a symlink at its end points to. busy: a mount is in it.
  */
-int ld_files_delete(int root, const char *path, bool recursive, const bool *cancel,
-                    struct ld_err *err);
+int ld_files_delete(const struct ld_files_root *root, const char *path, bool recursive,
+                    const bool *cancel, struct ld_err *err);

@@ -12,5 +12,6 @@ struct ld_split_path {
 int ld_path_split(const char *path, struct ld_split_path *ret, struct ld_err *err);
 void ld_path_split_done(struct ld_split_path *p);
 
-/* -errno of a path in a container as an error that names it. */
-int ld_path_error(struct ld_err *err, int neg_errno, const char *what, const char *path);
+/* -errno of a path in the tree as an error that names it. */
+int ld_path_error(struct ld_err *err, int neg_errno, const struct ld_files_root *root,
+                  const char *what, const char *path);

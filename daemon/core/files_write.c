@@ -1,6 +1,6 @@
-/* Writing files of a container: see files.h.
+/* Writing files: see files.h.
  *
- * The container may run meanwhile and change the tree under us: each entry's parent is resolved
+ * A container may run meanwhile and change the tree under us: each entry's parent is resolved
  * anew in the root, its last component is never followed, and a file appears under its name only
  * when it is whole (O_TMPFILE, then linked; replaced by rename).
  */
@@ -94,7 +94,7 @@ static int copy_in(struct ld_source *from, int fd, uint64_t *bytes, struct ld_er
     }
 }
 
-int ld_files_write(int root, const char *path, struct ld_source *content,
+int ld_files_write(const struct ld_files_root *root, const char *path, struct ld_source *content,
                    const struct ld_new_file *as, struct ld_files_result *ret, struct ld_err *err)
 {
     struct ld_split_path split LD_AUTO(ld_path_split_done) = {.name = NULL};
@@ -109,17 +109,17 @@ int ld_files_write(int root, const char *path, struct ld_source *content,
     if (!*split.name || split.wants_dir || strcmp(split.name, ".") == 0 ||
         strcmp(split.name, "..") == 0)
         return ld_err_set(err, LD_E_CONFLICT, "'%s' names a directory, not a file", path);
-    place = ld_open_under(root, split.parent, LD_IN_ROOT, O_PATH | O_DIRECTORY, 0);
+    place = ld_open_under(root->fd, split.parent, LD_IN_ROOT, O_PATH | O_DIRECTORY, 0);
     dir = place < 0 ? place : openat(place, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir < 0)
-        return ld_path_error(err, place < 0 ? place : -errno, "open", split.parent);
+        return ld_path_error(err, place < 0 ? place : -errno, root, "open", split.parent);
     fd = make_nameless(dir, &temp);
     if (fd < 0)
-        return ld_path_error(err, fd, "write", path);
+        return ld_path_error(err, fd, root, "write", path);
     r = copy_in(content, fd, &ret->bytes, err);
     if (r == 0 &&
         (fchown(fd, as->uid, as->gid) < 0 || fchmod(fd, as->mode) < 0 || futimens(fd, times) < 0))
-        r = ld_path_error(err, -errno, "set the attributes of", path);
+        r = ld_path_error(err, -errno, root, "set the attributes of", path);
     if (r == 0) {
         r = ld_fsync(fd); /* before it has its name: a crash leaves the old content or the new */
         if (r == 0)
@@ -127,7 +127,7 @@ int ld_files_write(int root, const char *path, struct ld_source *content,
         if (r == 0)
             r = ld_fsync(dir);
         if (r < 0)
-            r = ld_path_error(err, r, "write", path);
+            r = ld_path_error(err, r, root, "write", path);
     }
     drop_temp(dir, &temp);
     return r;
@@ -135,8 +135,8 @@ int ld_files_write(int root, const char *path, struct ld_source *content,
 
 /* ---- delete ---- */
 
-int ld_files_delete(int root, const char *path, bool recursive, const bool *cancel,
-                    struct ld_err *err)
+int ld_files_delete(const struct ld_files_root *root, const char *path, bool recursive,
+                    const bool *cancel, struct ld_err *err)
 {
     struct ld_split_path split LD_AUTO(ld_path_split_done) = {.name = NULL};
     autoclose int place = -EBADF, dir = -EBADF;
@@ -147,14 +147,14 @@ int ld_files_delete(int root, const char *path, bool recursive, const bool *canc
         return -1;
     if (!*split.name || strcmp(split.name, ".") == 0 || strcmp(split.name, "..") == 0)
         return ld_err_set(err, LD_E_INVALID, "'%s' can't be deleted", path);
-    place = ld_open_under(root, split.parent, LD_IN_ROOT, O_PATH | O_DIRECTORY, 0);
+    place = ld_open_under(root->fd, split.parent, LD_IN_ROOT, O_PATH | O_DIRECTORY, 0);
     dir = place < 0 ? place : openat(place, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir < 0)
-        return ld_path_error(err, place < 0 ? place : -errno, "open", split.parent);
+        return ld_path_error(err, place < 0 ? place : -errno, root, "open", split.parent);
     if (fstatat(dir, split.name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-        return ld_path_error(err, -errno, "look at", path);
+        return ld_path_error(err, -errno, root, "look at", path);
     if (split.wants_dir && !S_ISDIR(st.st_mode))
-        return ld_path_error(err, -ENOTDIR, "delete", path);
+        return ld_path_error(err, -ENOTDIR, root, "delete", path);
     if (!S_ISDIR(st.st_mode))
         r = unlinkat(dir, split.name, 0) < 0 ? -errno : 0;
     else if (recursive)
@@ -163,7 +163,7 @@ int ld_files_delete(int root, const char *path, bool recursive, const bool *canc
         r = unlinkat(dir, split.name, AT_REMOVEDIR) < 0 ? -errno : 0;
     if (r == 0)
         r = ld_fsync(dir);
-    return r < 0 ? ld_path_error(err, r, "delete", path) : 0;
+    return r < 0 ? ld_path_error(err, r, root, "delete", path) : 0;
 }
 
 /* ---- a tar ---- */
@@ -176,7 +176,7 @@ struct late {
 };
 
 struct unpack {
-    int root;
+    const struct ld_files_root *root;
     char *base; /* the directory, absolute, without '/' at the end */
     struct late *late;
     size_t n_late, cap_late;
@@ -241,7 +241,7 @@ static int open_parent(const struct unpack *u, const char *name, const char **re
         while (at < len && name[at] != '/')
             at++;
         path = ld_asprintf("%s/%.*s", u->base, (int)at, name);
-        fd = ld_open_under(u->root, path, LD_IN_ROOT, O_PATH | O_DIRECTORY, 0);
+        fd = ld_open_under(u->root->fd, path, LD_IN_ROOT, O_PATH | O_DIRECTORY, 0);
         if (fd == -ENOENT && at > 0) {
             char *last = strrchr(path, '/');
             autoclose int parent = -EBADF;
@@ -249,12 +249,12 @@ static int open_parent(const struct unpack *u, const char *name, const char **re
 
             *last = '\0';
             parent =
-                ld_open_under(u->root, *path ? path : "/", LD_IN_ROOT, O_PATH | O_DIRECTORY, 0);
+                ld_open_under(u->root->fd, *path ? path : "/", LD_IN_ROOT, O_PATH | O_DIRECTORY, 0);
             made = parent < 0 ? parent : ld_make_dir(parent, last + 1, 0755);
             *last = '/';
             ld_close(made);
-            fd =
-                made < 0 ? made : ld_open_under(u->root, path, LD_IN_ROOT, O_PATH | O_DIRECTORY, 0);
+            fd = made < 0 ? made
+                          : ld_open_under(u->root->fd, path, LD_IN_ROOT, O_PATH | O_DIRECTORY, 0);
         }
         if (fd < 0)
             return fd;
@@ -346,7 +346,7 @@ static int put_file(struct unpack *u, struct ld_tar *tar, const struct ld_tar_en
     if (r == 0)
         r = give_name(dir, fd, &temp, last);
     drop_temp(dir, &temp);
-    return r < 0 ? ld_path_error(err, r, "write", e->name) : 0;
+    return r < 0 ? ld_path_error(err, r, u->root, "write", e->name) : 0;
 }
 
 /* What is there under the name and is no directory makes room. */
@@ -392,7 +392,7 @@ static int put_hardlink(const struct unpack *u, const struct ld_tar_entry *e, in
     r = make_room(dir, last);
     if (r == 0 && linkat(from, target_last, dir, last, 0) < 0)
         r = -errno;
-    return r < 0 ? ld_path_error(err, r, "link", e->name) : 0;
+    return r < 0 ? ld_path_error(err, r, u->root, "link", e->name) : 0;
 }
 
 static int put_dir(struct unpack *u, const struct ld_tar_entry *e, const char *name, int dir,
@@ -407,19 +407,19 @@ static int put_dir(struct unpack *u, const struct ld_tar_entry *e, const char *n
         struct stat st;
 
         autofree char *path = ld_asprintf("%s/%s", u->base, name);
-        autoclose int there = ld_open_under(u->root, path, LD_IN_ROOT, O_PATH | O_DIRECTORY, 0);
+        autoclose int there = ld_open_under(u->root->fd, path, LD_IN_ROOT, O_PATH | O_DIRECTORY, 0);
 
         /* A symlink to a directory stays, as `tar -h` of docker cp does; anything else must be one.
          */
         if (there < 0)
             return ld_err_set(err, LD_E_CONFLICT,
-                              "entry '%s' is a directory, what the container has there is not",
-                              e->name);
+                              "entry '%s' is a directory, what the %s has there is not", e->name,
+                              u->root->what);
         if (fstatat(dir, last, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode))
             return 0;
     }
     if (r < 0)
-        return ld_path_error(err, r, "make", e->name);
+        return ld_path_error(err, r, u->root, "make", e->name);
     if (u->n_late == MAX_DIRS)
         return refuse(err, e->name, "more than 65536 directories");
     ld_grow(&u->late, &u->cap_late, u->n_late + 1, sizeof(*u->late));
@@ -444,7 +444,7 @@ static int put_entry(struct unpack *u, struct ld_tar *tar, const struct ld_tar_e
         return 0; /* the directory itself keeps its attributes */
     dir = open_parent(u, name, &last);
     if (dir < 0)
-        return ld_path_error(err, dir, "open the directory of", e->name);
+        return ld_path_error(err, dir, u->root, "open the directory of", e->name);
     u->result->entries++;
     switch (e->type) {
     case LD_TAR_DIR:
@@ -460,7 +460,7 @@ static int put_entry(struct unpack *u, struct ld_tar *tar, const struct ld_tar_e
         break;
     }
     r = put_special(e, dir, last);
-    return r < 0 ? ld_path_error(err, r, "make", e->name) : 0;
+    return r < 0 ? ld_path_error(err, r, u->root, "make", e->name) : 0;
 }
 
 static int finish_dirs(const struct unpack *u, struct ld_err *err)
@@ -477,13 +477,13 @@ static int finish_dirs(const struct unpack *u, struct ld_err *err)
             continue; /* moved away by the container meanwhile */
         r = ld_attrs_set(fd, LD_FORM_PLAIN, &late->st, &late->xattrs);
         if (r < 0)
-            return ld_path_error(err, r, "set the attributes of", late->path);
+            return ld_path_error(err, r, u->root, "set the attributes of", late->path);
     }
     return 0;
 }
 
-int ld_files_write_tar(int root, const char *path, struct ld_source *source, const bool *cancel,
-                       struct ld_files_result *ret, struct ld_err *err)
+int ld_files_write_tar(const struct ld_files_root *root, const char *path, struct ld_source *source,
+                       const bool *cancel, struct ld_files_result *ret, struct ld_err *err)
 {
     struct ld_split_path split LD_AUTO(ld_path_split_done) = {.name = NULL};
     struct unpack u LD_AUTO(unpack_done) = {.root = root, .cancel = cancel, .result = ret};
@@ -497,15 +497,15 @@ int ld_files_write_tar(int root, const char *path, struct ld_source *source, con
     *ret = (struct ld_files_result){.entries = 0};
     if (ld_path_split(path, &split, err) < 0)
         return -1;
-    base = ld_open_under(root, path, LD_IN_ROOT, O_PATH, 0);
+    base = ld_open_under(root->fd, path, LD_IN_ROOT, O_PATH, 0);
     if (base < 0)
-        return ld_path_error(err, base, "open", path);
+        return ld_path_error(err, base, root, "open", path);
     ld_close_p(&base);
-    base = ld_open_under(root, path, LD_IN_ROOT, O_RDONLY | O_DIRECTORY, 0);
+    base = ld_open_under(root->fd, path, LD_IN_ROOT, O_RDONLY | O_DIRECTORY, 0);
     if (base == -ENOTDIR)
         return ld_err_set(err, LD_E_CONFLICT, "'%s' is not a directory", path);
     if (base < 0)
-        return ld_path_error(err, base, "open", path);
+        return ld_path_error(err, base, root, "open", path);
     while (len > 0 && path[len - 1] == '/')
         len--;
     u.base = ld_strndup(path, len);
@@ -518,5 +518,5 @@ int ld_files_write_tar(int root, const char *path, struct ld_source *source, con
     if (rc < 0 || finish_dirs(&u, err) < 0)
         return -1;
     rc = ld_syncfs(base);
-    return rc < 0 ? ld_path_error(err, rc, "write", path) : 0;
+    return rc < 0 ? ld_path_error(err, rc, root, "write", path) : 0;
 }

@@ -11,6 +11,7 @@
 #include "daemon/base/digest.h"
 #include "daemon/base/fdio.h"
 #include "daemon/base/mem.h"
+#include "daemon/base/mountapi.h"
 #include "daemon/base/parse.h"
 #include "daemon/core/config.h"
 #include "daemon/core/making.h"
@@ -28,6 +29,18 @@ int ld_volume_admit(struct ld_core *core, const char *text, bool exclusive, stru
     ld_op_key(op, exclusive ? LD_EXCLUSIVE : LD_SHARED, "v:%s", volume.id);
     if (ret_id)
         memcpy(ret_id, volume.id, 65);
+    return 0;
+}
+
+int ld_volume_admit_files(struct ld_core *core, const char *text, bool will_write, struct ld_op *op,
+                          char ret_id[65], struct ld_err *err)
+{
+    struct ld_volume v LD_AUTO(ld_volume_done) = {.sid = 0};
+
+    if (ld_store_volume_find(core->store, text, &v, err) < 0)
+        return -1;
+    ld_op_key(op, will_write && !v.seeded ? LD_EXCLUSIVE : LD_SHARED, "v:%s", v.id);
+    memcpy(ret_id, v.id, 65);
     return 0;
 }
 
@@ -178,6 +191,48 @@ int ld_volume_remove(struct ld_core *core, const struct ld_write *w, const char 
     *ret = removed;
     removed = (struct ld_removed){.n = 0};
     return 0;
+}
+
+/* An anonymous one may be removed with its container, whose key says nothing about it. */
+static int blame_removal(struct ld_core *core, const char *id, struct ld_err *err)
+{
+    struct ld_volume v LD_AUTO(ld_volume_done) = {.sid = 0};
+    struct ld_err lookup = LD_ERR_INIT;
+
+    if (ld_store_volume_get(core->store, id, &v, &lookup) < 0 && lookup.code == LD_E_NOT_FOUND)
+        *err = lookup;
+    return -1;
+}
+
+int ld_volume_view(struct ld_core *core, const char *id, struct ld_volume_view *ret,
+                   struct ld_err *err)
+{
+    struct ld_volume v LD_AUTO(ld_volume_done) = {.sid = 0};
+    const char *shown;
+    int fd;
+
+    if (ld_store_volume_get(core->store, id, &v, err) < 0)
+        return -1;
+    shown = v.name ? v.name : v.id;
+    if (v.damage)
+        return ld_err_set(err, LD_E_CORRUPT, "volume '%s' is damaged: %s", shown, v.damage);
+    ld_pins_add(core->pins, &v.sid, 1);
+    fd = ld_mount_clone(core->root.volumes_fd, ld_sid_name(v.sid).text, LD_CLONE_GUARDED);
+    if (fd < 0) {
+        ld_pins_drop(core->pins, &v.sid, 1);
+        (void)ld_err_sys(err, fd, "open volume '%s'", shown);
+        return blame_removal(core, id, err);
+    }
+    *ret = (struct ld_volume_view){.core = core, .sid = v.sid, .fd = fd};
+    return 0;
+}
+
+void ld_volume_view_close(struct ld_volume_view *view)
+{
+    if (view->fd < 0)
+        return;
+    ld_close_p(&view->fd);
+    ld_pins_drop(view->core->pins, &view->sid, 1);
 }
 
 int ld_volume_usage(struct ld_core *core, const char *id, struct ld_usage *ret, struct ld_err *err)

@@ -20,6 +20,12 @@ struct ld_volume_spec {
 int ld_volume_admit(struct ld_core *core, const char *text, bool exclusive, struct ld_op *op,
                     char ret_id[65], struct ld_err *err);
 
+/* Loop: "v:ID" shared, since whoever reads or writes it does no more than its containers do. A
+ * write into a volume that may still be seeded has it exclusively: seeding replaces the empty
+ * directory. */
+int ld_volume_admit_files(struct ld_core *core, const char *text, bool will_write, struct ld_op *op,
+                          char ret_id[65], struct ld_err *err);
+
 /* Worker. *ret_made false: a PUT found the same volume. exists: the name is taken; conflict: a PUT
  * of another body; precondition: must_be_new. */
 int ld_volume_create(struct ld_core *core, const struct ld_write *w,
@@ -38,6 +44,18 @@ struct ld_volume_removal {
 int ld_volume_remove(struct ld_core *core, const struct ld_write *w, const char *id,
                      const struct ld_volume_removal *how, struct ld_removed *ret,
                      struct ld_err *err);
+
+/* A private clone (nodev, nosuid, noexec) of the volume's directory, for readers and writers in the
+ * daemon; nothing that is mounted below is in it. Opened under the volume's key and used without:
+ * the reaper waits. Worker. Codes: not_found, corrupt (it is damaged). */
+struct ld_volume_view {
+    struct ld_core *core;
+    ld_sid sid;
+    int fd;
+};
+int ld_volume_view(struct ld_core *core, const char *id, struct ld_volume_view *ret,
+                   struct ld_err *err);
+void ld_volume_view_close(struct ld_volume_view *view); /* a closed one is fine */
 
 /* Bytes and inodes on disk: a walk. */
 struct ld_usage;
