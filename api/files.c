@@ -503,6 +503,7 @@ void ld_routes_files(struct ld_router *router)
 {
     static const struct ld_route routes[] = {
         LD_FILES_ROUTES("/v1/containers/{container}"),
+        LD_FILES_ROUTES("/v1/volumes/{volume}"),
     };
 
     ld_router_add(router, routes, LD_ARRAY_LEN(routes));
