@@ -8,6 +8,7 @@
 #include "client/args.h"
 #include "client/style.h"
 
+struct ld_cmd;
 struct ld_err;
 struct ld_http;
 
@@ -22,8 +23,9 @@ enum ld_exit {
 };
 
 struct ld_cli {
-    const char *host;     /* where the daemon is */
-    struct ld_http *http; /* opened by ld_cli_http */
+    const char *host;         /* where the daemon is */
+    struct ld_http *http;     /* opened by ld_cli_http */
+    const struct ld_cmd *cmd; /* that is run, and its arguments */
     const struct ld_args *args;
     bool out_is_terminal, err_is_terminal;
     bool out_has_colour, err_has_colour;

@@ -9,6 +9,7 @@ extern const struct ld_cmd_group ld_cmds_files;    /* also "container …": what
 extern const struct ld_cmd_group ld_cmds_know;     /* also "container …": why it is as it is */
 extern const struct ld_cmd_group ld_cmds_snapshot; /* also "container clone" */
 extern const struct ld_cmd_group ld_cmds_volume;
+extern const struct ld_cmd_group ld_cmds_volume_files; /* also "volume …": what is in one */
 extern const struct ld_cmd_group ld_cmds_trash;
 extern const struct ld_cmd_group ld_cmds_layer;
 extern const struct ld_cmd_group ld_cmds_job;

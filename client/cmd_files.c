@@ -1,4 +1,5 @@
-/* layerctl container …, what is in one: diff, export, cp, cat, files, rm-file. See layerctl(1). */
+/* layerctl container …, what is in one: diff, export, cp, cat, files, rm-file; layerctl volume …,
+ * the same for the last four. See layerctl(1). */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -93,6 +94,12 @@ static const struct ld_opt export_opts[] = {
 
 /* cp */
 
+/* What a name without '@' is of: that which the command is about. */
+static enum ld_kind kind_of_names(const struct ld_cli *cli)
+{
+    return strncmp(cli->cmd->name, "volume ", 7) == 0 ? LD_KIND_VOLUME : LD_KIND_CONTAINER;
+}
+
 static int run_cp(struct ld_cli *cli, struct ld_err *err)
 {
     autoplace struct ld_place from = {0};
@@ -105,8 +112,8 @@ static int run_cp(struct ld_cli *cli, struct ld_err *err)
         .quiet = ld_args_flag(cli->args, "quiet"),
     };
 
-    ld_place_parse(ld_args_get(cli->args, 0), &from);
-    ld_place_parse(ld_args_get(cli->args, 1), &to);
+    ld_place_parse(ld_args_get(cli->args, 0), kind_of_names(cli), &from);
+    ld_place_parse(ld_args_get(cli->args, 1), kind_of_names(cli), &to);
     return ld_copy_run(cli, &copy, err);
 }
 
@@ -118,12 +125,16 @@ static const struct ld_opt cp_opts[] = {
 
 /* cat, files, rm-file */
 
-static int parse_place(const char *text, struct ld_place *ret, struct ld_err *err)
+static int parse_place(const struct ld_cli *cli, const char *text, struct ld_place *ret,
+                       struct ld_buf *url, struct ld_err *err)
 {
-    ld_place_parse(text, ret);
-    if (ret->container)
-        return 0;
-    return ld_err_set(err, LD_E_INVALID, "'%s' is not of the form CONTAINER:PATH", text);
+    enum ld_kind kind = kind_of_names(cli);
+
+    ld_place_parse(text, kind, ret);
+    if (!ret->owner)
+        return ld_err_set(err, LD_E_INVALID, "'%s' is not of the form %s:PATH", text,
+                          kind == LD_KIND_VOLUME ? "VOLUME" : "CONTAINER");
+    return ld_file_url(ret, ret->path, url, err);
 }
 
 static int cat_one(struct ld_cli *cli, const char *operand, struct ld_err *err)
@@ -131,8 +142,7 @@ static int cat_one(struct ld_cli *cli, const char *operand, struct ld_err *err)
     autoplace struct ld_place place = {0};
     autobuf struct ld_buf url = LD_URL_INIT;
 
-    if (parse_place(operand, &place, err) < 0 ||
-        ld_file_url(place.container, place.path, &url, err) < 0)
+    if (parse_place(cli, operand, &place, &url, err) < 0)
         return -1;
     return ld_download(cli, ld_buf_str(&url), "Accept: application/octet-stream", "-", false, err);
 }
@@ -205,8 +215,7 @@ static int run_files(struct ld_cli *cli, struct ld_err *err)
     autoplace struct ld_place place = {0};
     autobuf struct ld_buf url = LD_URL_INIT;
 
-    if (parse_place(ld_args_get(cli->args, 0), &place, err) < 0 ||
-        ld_file_url(place.container, place.path, &url, err) < 0)
+    if (parse_place(cli, ld_args_get(cli->args, 0), &place, &url, err) < 0)
         return -1;
     return ld_list_show_as(cli, ld_buf_str(&url), "Accept: application/json", &list, err);
 }
@@ -218,8 +227,7 @@ static int remove_file(struct ld_cli *cli, const char *operand, struct ld_err *e
     autoplace struct ld_place place = {0};
     autobuf struct ld_buf url = LD_URL_INIT;
 
-    if (parse_place(operand, &place, err) < 0 ||
-        ld_file_url(place.container, place.path, &url, err) < 0)
+    if (parse_place(cli, operand, &place, &url, err) < 0)
         return -1;
     if (ld_args_flag(cli->args, "recursive"))
         ld_url_query(&url, "recursive", "1");
@@ -270,14 +278,15 @@ static const struct ld_cmd cmds[] = {
         .min_operands = 2,
         .max_operands = 2,
         .complete = "container-file",
-        .summary = "Copy files and trees into and out of a container",
+        .summary = "Copy files and trees into and out of a container or volume",
         .details =
             "As cp -r: into a directory that is there under its own name, else under the name "
             "given; a source "
             "that ends in /. stands for what the directory holds. - is a tar: from standard input "
             "into a directory of the container, or to standard output. Modes and times are kept. "
             "The container's "
-            "volumes are seen; it need not be mounted.",
+            "volumes are seen; it need not be mounted. @VOLUME:PATH is in a volume, here and "
+            "wherever CONTAINER:PATH is.",
         .opts = LD_CMD_OPTS(cp_opts),
         .run = run_cp,
     },
@@ -315,4 +324,51 @@ static const struct ld_cmd cmds[] = {
     },
 };
 
+static const struct ld_cmd volume_cmds[] = {
+    {
+        .name = "volume cp",
+        .operands = "VOLUME:PATH|PATH|- PATH|VOLUME:PATH|-",
+        .min_operands = 2,
+        .max_operands = 2,
+        .complete = "volume-file",
+        .summary = "Copy files and trees into and out of a volume",
+        .details = "As layerctl container cp, where a volume is @VOLUME:PATH. Containers that have "
+                   "the volume mounted see the change at once.",
+        .opts = LD_CMD_OPTS(cp_opts),
+        .run = run_cp,
+    },
+    {
+        .name = "volume cat",
+        .operands = "VOLUME:PATH...",
+        .min_operands = 1,
+        .max_operands = LD_OPERANDS_MANY,
+        .complete = "volume-file",
+        .summary = "Print files of a volume",
+        .run = run_cat,
+    },
+    {
+        .name = "volume files",
+        .operands = "VOLUME:PATH",
+        .min_operands = 1,
+        .max_operands = 1,
+        .complete = "volume-file",
+        .summary = "List a directory of a volume",
+        .opts = LD_CMD_OPTS(files_opts),
+        .run = run_files,
+    },
+    {
+        .name = "volume rm-file",
+        .operands = "VOLUME:PATH...",
+        .min_operands = 1,
+        .max_operands = LD_OPERANDS_MANY,
+        .complete = "volume-file",
+        .summary = "Delete files of a volume",
+        .details = "A symlink is deleted itself, never what it points to.",
+        .opts = LD_CMD_OPTS(rm_file_opts),
+        .run = run_rm_file,
+    },
+};
+
+const struct ld_cmd_group ld_cmds_volume_files = {"volume", NULL, volume_cmds,
+                                                  LD_ARRAY_LEN(volume_cmds)};
 const struct ld_cmd_group ld_cmds_files = {"container", NULL, cmds, LD_ARRAY_LEN(cmds)};

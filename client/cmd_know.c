@@ -179,13 +179,13 @@ static int run_explain(struct ld_cli *cli, struct ld_err *err)
     autobuf struct ld_buf url = LD_URL_INIT;
     autojson cJSON *doc = NULL;
 
-    ld_place_parse(ld_args_get(cli->args, 0), &place);
-    if (!place.container) {
+    ld_place_parse(ld_args_get(cli->args, 0), LD_KIND_CONTAINER, &place);
+    if (!place.owner || place.kind != LD_KIND_CONTAINER) {
         autofree char *safe = ld_text_safe(ld_args_get(cli->args, 0));
 
         return ld_err_set(err, LD_E_INVALID, "'%s' is not of the form CONTAINER:PATH", safe);
     }
-    if (ld_object_url(LD_KIND_CONTAINER, place.container, "explain", &url, err) < 0)
+    if (ld_object_url(LD_KIND_CONTAINER, place.owner, "explain", &url, err) < 0)
         return -1;
     ld_url_query(&url, "path", place.path);
     if (ld_args_flag(cli->args, "follow"))

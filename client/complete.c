@@ -51,6 +51,7 @@ static void offer_kind(struct ld_cli *cli, const char *kind, const char *typed)
         {"container-file", "/v1/containers?limit=1000", "items", "name", ":/"},
         {"image", "/v1/images?limit=1000", "items", "refs", ""},
         {"volume", "/v1/volumes?limit=1000", "items", "name", ""},
+        {"volume-file", "/v1/volumes?limit=1000", "items", "name", ":/"},
         {"trash", "/v1/trash?limit=1000", "items", "id", ""},
         {"layer", "/v1/layers?limit=1000", "items", "chain_id", ""},
         {"job", "/v1/jobs?limit=1000", "items", "id", ""},

@@ -28,7 +28,7 @@ static struct ld_progress *new_progress(const struct ld_cli *cli, const struct l
     return ld_progress_new(STDERR_FILENO, cli->err_is_terminal && !copy->quiet);
 }
 
-/* Into a container */
+/* In */
 
 /* Bytes on their way to the daemon, from a file, from tar or from standard input. */
 struct source {
@@ -84,7 +84,7 @@ static int put(struct ld_cli *cli, const char *target, const char *type, bool ha
     return r;
 }
 
-/* tar of a local file or tree (name: see tarpipe.h) unpacked into `directory` of the container. */
+/* tar of a local file or tree (name: see tarpipe.h) unpacked into `directory` there. */
 static int put_tree(struct ld_cli *cli, const struct ld_copy *copy, const char *path,
                     const char *name, const char *directory, struct ld_err *err)
 {
@@ -95,8 +95,7 @@ static int put_tree(struct ld_cli *cli, const struct ld_copy *copy, const char *
     autotarpipe struct ld_tarpipe tar = LD_TARPIPE_INIT;
     struct source source = {.tar = &tar, .label = label, .progress = progress};
 
-    if (ld_file_url(copy->to->container, directory, &url, err) < 0 ||
-        ld_tar_pack(&tree, &tar, err) < 0)
+    if (ld_file_url(copy->to, directory, &url, err) < 0 || ld_tar_pack(&tree, &tar, err) < 0)
         return -1;
     source.fd = tar.fd;
     return put(cli, ld_buf_str(&url), "Content-Type: application/x-tar", false, &source, err);
@@ -136,7 +135,7 @@ static int put_file(struct ld_cli *cli, const struct ld_copy *copy, const char *
 
     if (fd < 0 || fstat(fd, &st) < 0)
         return ld_err_sys(err, -errno, "open '%s'", path);
-    if (ld_file_url(copy->to->container, target, &url, err) < 0)
+    if (ld_file_url(copy->to, target, &url, err) < 0)
         return -1;
     add_attributes(&url, &st, copy->owners);
     source.size = (uint64_t)st.st_size;
@@ -151,7 +150,7 @@ static int put_stdin(struct ld_cli *cli, const struct ld_copy *copy, struct ld_e
 
     if (isatty(STDIN_FILENO))
         return ld_err_set(err, LD_E_INVALID, "no archive: standard input is a terminal");
-    if (ld_file_url(copy->to->container, copy->to->path, &url, err) < 0)
+    if (ld_file_url(copy->to, copy->to->path, &url, err) < 0)
         return -1;
     return put(cli, ld_buf_str(&url), "Content-Type: application/x-tar", false, &source, err);
 }
@@ -159,14 +158,14 @@ static int put_stdin(struct ld_cli *cli, const struct ld_copy *copy, struct ld_e
 /* What is at the target of a copy, seen through a symlink to a directory. */
 enum target { TARGET_MISSING, TARGET_DIRECTORY, TARGET_OTHER };
 
-static int look_at_container(struct ld_cli *cli, const struct ld_place *place, enum target *ret,
-                             struct ld_err *err)
+static int look_there(struct ld_cli *cli, const struct ld_place *place, enum target *ret,
+                      struct ld_err *err)
 {
     autoremotefile struct ld_remote_file info = {0};
 
-    if (ld_file_stat(cli, place->container, place->path, &info, err) < 0) {
-        /* The path may be missing, but the container may not. */
-        if (err->code != LD_E_NOT_FOUND || ld_file_stat(cli, place->container, "/", &info, err) < 0)
+    if (ld_file_stat(cli, place, place->path, &info, err) < 0) {
+        /* The path may be missing, but its owner may not. */
+        if (err->code != LD_E_NOT_FOUND || ld_file_stat(cli, place, "/", &info, err) < 0)
             return -1;
         *ret = TARGET_MISSING;
         return 0;
@@ -176,7 +175,7 @@ static int look_at_container(struct ld_cli *cli, const struct ld_place *place, e
         autofree char *through = ld_asprintf("%s/", place->path);
         autoremotefile struct ld_remote_file behind = {0};
 
-        if (ld_file_stat(cli, place->container, through, &behind, err) == 0 &&
+        if (ld_file_stat(cli, place, through, &behind, err) == 0 &&
             strcmp(behind.type, "directory") == 0)
             *ret = TARGET_DIRECTORY;
     }
@@ -228,17 +227,17 @@ static int copy_in(struct ld_cli *cli, const struct ld_copy *copy, struct ld_err
         return ld_err_sys(err, -errno, "'%s'", copy->from->path);
     if (content && !S_ISDIR(st.st_mode))
         return ld_err_set(err, LD_E_INVALID, "'%s' is not a directory", copy->from->path);
-    if (look_at_container(cli, copy->to, &target, err) < 0)
+    if (look_there(cli, copy->to, &target, err) < 0)
         return -1;
     /* "/." and "." have no name of their own: their content is meant, into a directory that is
      * there. */
     content = content || strcmp(name, "/") == 0;
     if (target == TARGET_OTHER && S_ISDIR(st.st_mode))
-        return ld_err_set(err, LD_E_CONFLICT, "a directory cannot replace '%s' in container '%s'",
-                          copy->to->path, copy->to->container);
+        return ld_err_set(err, LD_E_CONFLICT, "a directory cannot replace '%s' in %s '%s'",
+                          copy->to->path, ld_object_noun(copy->to->kind), copy->to->owner);
     if (target == TARGET_MISSING && ends_in_slash(copy->to->path) && !S_ISDIR(st.st_mode))
-        return ld_err_set(err, LD_E_NOT_FOUND, "container '%s' has no directory '%s'",
-                          copy->to->container, copy->to->path);
+        return ld_err_set(err, LD_E_NOT_FOUND, "%s '%s' has no directory '%s'",
+                          ld_object_noun(copy->to->kind), copy->to->owner, copy->to->path);
     if (S_ISREG(st.st_mode)) {
         inside = join(copy->to->path, name);
         return put_file(cli, copy, path, target == TARGET_DIRECTORY ? inside : copy->to->path, err);
@@ -248,7 +247,7 @@ static int copy_in(struct ld_cli *cli, const struct ld_copy *copy, struct ld_err
     return put_tree(cli, copy, path, new_name, parent, err);
 }
 
-/* Out of a container */
+/* Out */
 
 /* A tar on its way to tar(1) or to a file, with what has come shown. */
 struct drain {
@@ -279,7 +278,7 @@ static int fetch(struct ld_cli *cli, const struct ld_place *from, const char *ac
         .method = "GET", .headers = {accept}, .write = write, .write_arg = arg};
     struct ld_http *http;
 
-    if (ld_file_url(from->container, from->path, &url, err) < 0 || ld_cli_http(cli, &http, err) < 0)
+    if (ld_file_url(from, from->path, &url, err) < 0 || ld_cli_http(cli, &http, err) < 0)
         return -1;
     call.target = ld_buf_str(&url);
     return ld_http_run(http, &call, &reply, err);
@@ -403,7 +402,7 @@ static int copy_out(struct ld_cli *cli, const struct ld_copy *copy, bool content
     enum target target = TARGET_MISSING;
     bool is_directory;
 
-    if (ld_file_stat(cli, copy->from->container, copy->from->path, &info, err) < 0 ||
+    if (ld_file_stat(cli, copy->from, copy->from->path, &info, err) < 0 ||
         look_at_host(copy->to->path, &target, err) < 0)
         return -1;
     is_directory = strcmp(info.type, "directory") == 0;
@@ -444,14 +443,15 @@ static char *directory_of_content(const char *path)
 }
 
 /* A symlink named as the source, followed; the daemon keeps all of it inside the root. */
-static int follow_links(struct ld_cli *cli, const char *container, char **path, struct ld_err *err)
+static int follow_links(struct ld_cli *cli, const struct ld_place *of, char **path,
+                        struct ld_err *err)
 {
     for (unsigned i = 0; i < LINKS_MAX; i++) {
         autoremotefile struct ld_remote_file info = {0};
         autofree char *parent = NULL;
         char *next;
 
-        if (ld_file_stat(cli, container, *path, &info, err) < 0)
+        if (ld_file_stat(cli, of, *path, &info, err) < 0)
             return -1;
         if (!info.target)
             return 0;
@@ -469,16 +469,18 @@ int ld_copy_run(struct ld_cli *cli, const struct ld_copy *copy, struct ld_err *e
     autoplace struct ld_place from = {0};
     struct ld_copy inner = *copy;
 
-    if (!copy->from->container == !copy->to->container) {
-        (void)ld_err_set(err, LD_E_INVALID, "one of the two has to be in a container");
-        return ld_err_hint(err, "layerctl cp CONTAINER:PATH PATH, or PATH CONTAINER:PATH");
+    if (!copy->from->owner == !copy->to->owner) {
+        (void)ld_err_set(err, LD_E_INVALID, "one of the two has to be in a container or volume");
+        return ld_err_hint(err, "layerctl cp CONTAINER:PATH PATH, or PATH CONTAINER:PATH; a volume "
+                                "is @VOLUME:PATH");
     }
-    if (copy->to->container)
+    if (copy->to->owner)
         return strcmp(copy->from->path, "-") == 0 ? put_stdin(cli, copy, err)
                                                   : copy_in(cli, copy, err);
-    from.container = ld_strdup(copy->from->container);
+    from.kind = copy->from->kind;
+    from.owner = ld_strdup(copy->from->owner);
     from.path = content ? directory_of_content(copy->from->path) : ld_strdup(copy->from->path);
-    if (copy->follow && follow_links(cli, from.container, &from.path, err) < 0)
+    if (copy->follow && follow_links(cli, &from, &from.path, err) < 0)
         return -1;
     inner.from = &from;
     return strcmp(copy->to->path, "-") == 0 ? get_stdout(cli, &inner, err)

@@ -1,19 +1,23 @@
-/* `layerctl cp`: files and trees between this machine and a container. Blocking; one thread. */
+/* `layerctl cp`: files and trees between this machine and a container or a volume. Blocking; one
+ * thread. */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "client/cli.h"
+#include "client/object.h"
 
-/* "CONTAINER:PATH" taken apart; what holds a slash before its colon, or no colon, is a path of this
- * machine. */
+/* "NAME:PATH" or "@VOLUME:PATH" taken apart; what holds a slash before its colon, or no colon, is a
+ * path of this machine. */
 struct ld_place {
-    char *container; /* NULL: this machine */
-    char *path;      /* absolute inside a container; "-" alone is standard input or output */
+    enum ld_kind kind; /* of the owner: a container or a volume */
+    char *owner;       /* NULL: this machine */
+    char *path;        /* absolute inside an owner; "-" alone is standard input or output */
 };
 
-void ld_place_parse(const char *text, struct ld_place *ret);
+/* kind: what a name without '@' is of. */
+void ld_place_parse(const char *text, enum ld_kind kind, struct ld_place *ret);
 void ld_place_done(struct ld_place *place);
 /* The last component of a path without trailing slashes and "/." ("/" for the root); malloc'd. */
 char *ld_place_name(const char *path);
@@ -30,7 +34,7 @@ struct ld_copy {
 };
 int ld_copy_run(struct ld_cli *cli, const struct ld_copy *copy, struct ld_err *err) ld_must_check;
 
-/* Attributes of a file in a container. */
+/* Attributes of a file in a container or volume. */
 struct ld_remote_file {
     char type[16]; /* "file", "directory", "symlink", … */
     unsigned mode;
@@ -44,10 +48,10 @@ void ld_remote_file_done(struct ld_remote_file *info);
 #define autoremotefile LD_AUTO(ld_remote_file_done)
 
 /* HEAD …/files: a missing file is LD_E_NOT_FOUND, naming it. */
-int ld_file_stat(struct ld_cli *cli, const char *container, const char *path,
+int ld_file_stat(struct ld_cli *cli, const struct ld_place *of, const char *path,
                  struct ld_remote_file *ret, struct ld_err *err) ld_must_check;
 
 struct ld_buf;
-/* Appends the URL of a file's resource. */
-int ld_file_url(const char *container, const char *path, struct ld_buf *url,
+/* Appends the URL of a file's resource; of `of` only the owner counts. */
+int ld_file_url(const struct ld_place *of, const char *path, struct ld_buf *url,
                 struct ld_err *err) ld_must_check;

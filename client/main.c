@@ -77,6 +77,7 @@ static int run_cmd(struct ld_cli *cli, const struct ld_cmd *cmd, struct ld_args 
     }
     if (check_operands(cmd, args, err) < 0)
         return -1;
+    cli->cmd = cmd;
     return cmd->run(cli, err);
 }
 

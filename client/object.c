@@ -17,6 +17,11 @@ static const struct {
     [LD_KIND_TRASH] = {"trash", "trash"},
 };
 
+const char *ld_object_noun(enum ld_kind kind)
+{
+    return kinds[kind].noun;
+}
+
 int ld_object_url(enum ld_kind kind, const char *name, const char *tail, struct ld_buf *url,
                   struct ld_err *err)
 {

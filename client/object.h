@@ -15,6 +15,9 @@ enum ld_kind {
     LD_KIND_TRASH
 };
 
+/* What messages call it: "container". */
+const char *ld_object_noun(enum ld_kind kind);
+
 /* Appends "/v1/KIND/NAME" and, where tail is not NULL, "/TAIL". LD_E_INVALID for an empty name,
  * which would be another resource. */
 int ld_object_url(enum ld_kind kind, const char *name, const char *tail, struct ld_buf *url,

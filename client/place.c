@@ -1,4 +1,4 @@
-/* The two ends of a copy, and the attributes of a file in a container: see copy.h. */
+/* The two ends of a copy, and the attributes of a file that is not here: see copy.h. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,23 +11,25 @@
 #include "daemon/base/mem.h"
 #include "daemon/base/parse.h"
 
-void ld_place_parse(const char *text, struct ld_place *ret)
+void ld_place_parse(const char *text, enum ld_kind kind, struct ld_place *ret)
 {
-    size_t n = strcspn(text, ":/");
+    bool is_volume = text[0] == '@'; /* no name begins so */
+    const char *name = is_volume ? text + 1 : text;
+    size_t n = strcspn(name, ":/");
 
-    *ret = (struct ld_place){0};
-    if (n == 0 || text[n] != ':' || text[0] == '.') {
+    *ret = (struct ld_place){.kind = is_volume ? LD_KIND_VOLUME : kind};
+    if (n == 0 || name[n] != ':' || name[0] == '.') {
         ret->path = ld_strdup(text);
         return;
     }
-    ret->container = ld_strndup(text, n);
-    text += n + 1;
+    ret->owner = ld_strndup(name, n);
+    text = name + n + 1;
     ret->path = ld_asprintf("%s%s", text[0] == '/' ? "" : "/", text);
 }
 
 void ld_place_done(struct ld_place *place)
 {
-    ld_free_p(&place->container);
+    ld_free_p(&place->owner);
     ld_free_p(&place->path);
 }
 
@@ -58,9 +60,9 @@ char *ld_place_name(const char *path)
     return start < end ? ld_strndup(path + start, end - start) : ld_strdup("/");
 }
 
-int ld_file_url(const char *container, const char *path, struct ld_buf *url, struct ld_err *err)
+int ld_file_url(const struct ld_place *of, const char *path, struct ld_buf *url, struct ld_err *err)
 {
-    if (ld_object_url(LD_KIND_CONTAINER, container, "files", url, err) < 0)
+    if (ld_object_url(of->kind, of->owner, "files", url, err) < 0)
         return -1;
     ld_url_query(url, "path", path);
     return 0;
@@ -114,14 +116,15 @@ static int parse_stat(const char *header, struct ld_remote_file *ret)
 }
 
 /* Answers to HEAD have no body: the same question by GET gives the daemon's own words. */
-static void ask_why(struct ld_cli *cli, const char *container, const char *path, struct ld_err *err)
+static void ask_why(struct ld_cli *cli, const struct ld_place *of, const char *path,
+                    struct ld_err *err)
 {
     autobuf struct ld_buf url = LD_URL_INIT;
     autoreply struct ld_http_reply reply = LD_HTTP_REPLY_INIT;
     struct ld_http_call call = {.method = "GET", .headers = {"Accept: application/json"}};
     struct ld_err why = LD_ERR_INIT;
 
-    if (ld_file_url(container, path, &url, &why) < 0)
+    if (ld_file_url(of, path, &url, &why) < 0)
         return;
     ld_url_query(&url, "limit", "1");
     call.target = ld_buf_str(&url);
@@ -129,17 +132,17 @@ static void ask_why(struct ld_cli *cli, const char *container, const char *path,
         *err = why;
 }
 
-int ld_file_stat(struct ld_cli *cli, const char *container, const char *path,
+int ld_file_stat(struct ld_cli *cli, const struct ld_place *of, const char *path,
                  struct ld_remote_file *ret, struct ld_err *err)
 {
     autobuf struct ld_buf url = LD_URL_INIT;
     autoreply struct ld_http_reply reply = LD_HTTP_REPLY_INIT;
 
-    if (ld_file_url(container, path, &url, err) < 0)
+    if (ld_file_url(of, path, &url, err) < 0)
         return -1;
     if (ld_api_send(cli, "HEAD", ld_buf_str(&url), NULL, &reply, err) < 0) {
         if (reply.status >= 400)
-            ask_why(cli, container, path, err);
+            ask_why(cli, of, path, err);
         return -1;
     }
     if (parse_stat(ld_buf_str(&reply.stat), ret) < 0)

@@ -528,6 +528,44 @@ test_cp() {
     run 0 layerctl rm c
 }
 
+# In a volume as in a container; local/ and out/ are those of test_cp.
+test_volume_files() {
+    run 0 layerctl volume create files
+    run 0 layerctl cp local/tree @files:/copy
+    run 0 layerctl volume cp local/tree/. files:/
+    run 0 layerctl volume files files:/
+    has files "$out" "copy"
+    has files "$out" "link -> file"
+    run 0 layerctl files @files:/copy
+    has files "$out" "sub"
+    run 0 layerctl volume cat files:/file @files:/copy/sub/file
+    is "cat" "$out" $'one\ntwo'
+    run 0 layerctl cat @files:/file
+    run 0 layerctl create --name c -v files:/srv/data base:1
+    run 0 layerctl cat c:/srv/data/file
+    is "what the container sees" "$out" one
+    run 0 layerctl cp @files:/copy out/of-volume
+    is "a tree and back" "$(diff -r --no-dereference local/tree out/of-volume && stat -c %a out/of-volume/sub)" 2750
+    tar -C local -c tree | layerctl volume cp - files:/
+    is "volume cp -" "$?" 0
+    layerctl volume cp files:/copy - | tar t >names.out
+    is "volume cp to standard output" "${PIPESTATUS[*]} $(head -n 1 names.out)" "0 0 copy/"
+    run 0 layerctl volume rm-file -r files:/copy @files:/link
+    run 4 layerctl volume rm-file files:/tree
+    run 3 layerctl volume cat files:/copy/file
+    has stderr "$err" "in the volume"
+    run 3 layerctl volume cp local/tree/file nothing:/
+    run 3 layerctl volume cp local/tree/file files:/nowhere/
+    has stderr "$err" "volume 'files' has no directory"
+    run 2 layerctl volume files files
+    has stderr "$err" "VOLUME:PATH"
+    run 2 layerctl explain @files:/file
+    run 2 layerctl volume cp local out
+    is "completion of volumes" "$(layerctl __complete volume cat fil)" "files:/"
+    run 0 layerctl rm c
+    run 0 layerctl volume rm --purge files
+}
+
 test_system() {
     run 0 layerctl info
     has info "$out" "overlay"
@@ -585,7 +623,7 @@ test_without_daemon
 export LAYERD_HOST=unix:///mnt/run/layerd.sock
 start_daemon
 for part in test_images test_once_and_dry_run test_containers test_snapshots test_volumes test_trash \
-    test_cp test_system; do
+    test_cp test_volume_files test_system; do
     $part
     if ! kill -0 "$daemon" 2>/dev/null; then
         wait "$daemon"

@@ -237,23 +237,39 @@ Test(client_args, mounts_mean_what_docker_users_expect)
 Test(client_args, places_are_told_apart)
 {
     static const struct {
-        const char *text, *container, *path;
+        const char *text, *owner, *path;
     } cases[] = {
-        {"web:/etc", "web", "/etc"},  {"web:etc", "web", "/etc"}, {"./web:etc", NULL, "./web:etc"},
-        {"/a:b", NULL, "/a:b"},       {"-", NULL, "-"},           {"file", NULL, "file"},
-        {"dir/a:b", NULL, "dir/a:b"}, {"web:", "web", "/"},       {"web:/a/.", "web", "/a/."},
+        {"web:/etc", "web", "/etc"},
+        {"web:etc", "web", "/etc"},
+        {"./web:etc", NULL, "./web:etc"},
+        {"/a:b", NULL, "/a:b"},
+        {"-", NULL, "-"},
+        {"file", NULL, "file"},
+        {"dir/a:b", NULL, "dir/a:b"},
+        {"web:", "web", "/"},
+        {"web:/a/.", "web", "/a/."},
+        {"@data:/x", "data", "/x"},
+        {"./@data:x", NULL, "./@data:x"},
+        {"@data", NULL, "@data"},
+        {"@:x", NULL, "@:x"},
     };
 
     for (size_t i = 0; i < LD_ARRAY_LEN(cases); i++) {
         autoplace struct ld_place place = {0};
 
-        ld_place_parse(cases[i].text, &place);
+        ld_place_parse(cases[i].text, LD_KIND_CONTAINER, &place);
         cr_expect_str_eq(place.path, cases[i].path);
-        if (cases[i].container)
-            cr_expect_str_eq(place.container, cases[i].container);
-        else
-            cr_expect_null(place.container, "%s", cases[i].text);
+        if (!cases[i].owner) {
+            cr_expect_null(place.owner, "%s", cases[i].text);
+            continue;
+        }
+        cr_expect_str_eq(place.owner, cases[i].owner);
+        cr_expect_eq(place.kind, cases[i].text[0] == '@' ? LD_KIND_VOLUME : LD_KIND_CONTAINER);
     }
+    autoplace struct ld_place place = {0};
+
+    ld_place_parse("data:/x", LD_KIND_VOLUME, &place);
+    cr_expect_eq(place.kind, LD_KIND_VOLUME);
 }
 
 Test(client_args, names_are_the_last_part_of_paths)
