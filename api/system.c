@@ -12,6 +12,7 @@
 #include "daemon/base/mem.h"
 #include "daemon/core/config.h"
 #include "daemon/core/core.h"
+#include "daemon/core/disk_use.h"
 #include "daemon/core/image.h"
 #include "daemon/core/info.h"
 #include "daemon/image/oci.h"
@@ -20,6 +21,7 @@ struct system_call {
     struct ld_call call;
     struct ld_info info;
     cJSON *json;
+    bool verify;
 };
 
 static void free_call(struct ld_call *call)
@@ -252,6 +254,30 @@ static int add_images(struct ld_core *core, cJSON *list, struct ld_err *err)
     return 0;
 }
 
+static int add_check(struct system_call *c, const struct ld_disk_use *use, struct ld_err *err)
+{
+    struct ld_disk_check check LD_AUTO(ld_disk_check_done) = {.n_surprises = 0};
+    cJSON *json, *list;
+
+    if (ld_disk_check(c->call.core, use, &c->call.op.cancel, &check, err) < 0)
+        return -1;
+    json = cJSON_AddObjectToObject(c->json, "verified");
+    cJSON_AddItemToObject(json, "bytes", ld_json_u64(check.found.bytes));
+    cJSON_AddItemToObject(json, "inodes", ld_json_u64(check.found.inodes));
+    cJSON_AddItemToObject(json, "unknown", ld_json_usage(&check.unknown));
+    list = cJSON_AddArrayToObject(json, "layers");
+    for (size_t i = 0; i < check.n_surprises; i++) {
+        const struct ld_disk_surprise *s = &check.surprise[i];
+        cJSON *item = cJSON_CreateObject();
+
+        cJSON_AddItemToObject(item, "chain_id", ld_json_text(s->chain_id));
+        cJSON_AddItemToObject(item, "recorded", ld_json_usage(&s->recorded));
+        cJSON_AddItemToObject(item, "found", ld_json_usage(&s->found));
+        cJSON_AddItemToArray(list, item);
+    }
+    return 0;
+}
+
 static int run_df(struct ld_call *call, struct ld_err *err)
 {
     struct system_call *c = (struct system_call *)call;
@@ -272,7 +298,7 @@ static int run_df(struct ld_call *call, struct ld_err *err)
     cJSON_AddItemToObject(json, "blobs", ld_json_usage(&use.blobs));
     cJSON_AddItemToObject(json, "other", ld_json_usage(&use.other));
     cJSON_AddItemToObject(json, "total", ld_json_usage(&use.total));
-    return 0;
+    return c->verify ? add_check(c, &use, err) : 0;
 }
 
 static void df(struct ld_request *req)
@@ -280,6 +306,7 @@ static void df(struct ld_request *req)
     struct system_call *c =
         ld_call_new(sizeof(*c), req, LD_LANE_COPY, run_df, reply_json, free_call);
 
+    c->verify = ld_request_flag(req, "verify");
     ld_request_submit_tied(req, &c->call.op); /* a walk: ended when nobody waits for it */
 }
 
@@ -288,7 +315,7 @@ void ld_routes_system(struct ld_router *router)
     static const struct ld_route routes[] = {
         {"GET", "/v1", version, LD_ROUTE_METADATA, NULL},
         {"GET", "/v1/info", info, LD_ROUTE_METADATA, NULL},
-        {"GET", "/v1/df", df, LD_ROUTE_METADATA, NULL},
+        {"GET", "/v1/df", df, LD_ROUTE_METADATA, "verify?"},
     };
 
     ld_router_add(router, routes, LD_ARRAY_LEN(routes));

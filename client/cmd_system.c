@@ -177,6 +177,24 @@ static void print_df_images(const struct ld_cli *cli, const cJSON *images)
     ld_out_table(cli, t, false);
 }
 
+static void print_surprises(const cJSON *layers)
+{
+    const cJSON *layer;
+
+    cJSON_ArrayForEach (layer, layers) {
+        const cJSON *found = ld_field_get(layer, "found"),
+                    *recorded = ld_field_get(layer, "recorded");
+
+        (void)printf("layer %s: %llu bytes in %llu inodes, recorded are %llu in %llu\n",
+                     ld_field_has(layer, "chain_id") ? ld_field_str(layer, "chain_id")
+                                                     : "of a snapshot",
+                     (unsigned long long)ld_field_u64(found, "bytes"),
+                     (unsigned long long)ld_field_u64(found, "inodes"),
+                     (unsigned long long)ld_field_u64(recorded, "bytes"),
+                     (unsigned long long)ld_field_u64(recorded, "inodes"));
+    }
+}
+
 static int run_df(struct ld_cli *cli, struct ld_err *err)
 {
     static const struct {
@@ -193,9 +211,10 @@ static int run_df(struct ld_cli *cli, struct ld_err *err)
     };
     autotable struct ld_table *t = ld_table_new(df_columns, LD_ARRAY_LEN(df_columns));
     autojson cJSON *df = NULL;
-    const cJSON *layers;
+    const cJSON *layers, *verified;
 
-    if (ld_object_get(cli, "/v1/df", &df, err) < 0)
+    if (ld_object_get(cli, ld_args_flag(cli->args, "verify") ? "/v1/df?verify=1" : "/v1/df", &df,
+                      err) < 0)
         return -1;
     if (!df)
         return 0;
@@ -206,7 +225,14 @@ static int run_df(struct ld_cli *cli, struct ld_err *err)
     add_share(t, "  of none", layers, "unused");
     for (size_t i = 0; i < LD_ARRAY_LEN(rows); i++)
         add_usage(t, rows[i].label, ld_field_get(df, rows[i].name));
+    verified = ld_field_get(df, "verified");
+    if (verified) {
+        add_usage(t, "found on the disk", verified);
+        add_usage(t, "  of that unknown", ld_field_get(verified, "unknown"));
+    }
     ld_out_table(cli, t, true);
+    if (verified)
+        print_surprises(ld_field_get(verified, "layers"));
     if (ld_args_flag(cli->args, "images"))
         print_df_images(cli, ld_field_get(df, "images"));
     return 0;
@@ -214,6 +240,8 @@ static int run_df(struct ld_cli *cli, struct ld_err *err)
 
 static const struct ld_opt df_opts[] = {
     {"images", 'i', NULL, false, "each image, too: what it shares and what is its own", NULL},
+    {"verify", 0, NULL, false, "hold the records against the disk, too: every layer is walked",
+     NULL},
     LD_OPT_FORMAT,
 };
 

@@ -1,4 +1,4 @@
-/* The daemon and its disk use: see info.h. */
+/* What the daemon is: see info.h. */
 #include "daemon/core/info.h"
 
 #include <errno.h>
@@ -11,9 +11,7 @@
 #include <sys/utsname.h>
 
 #include "daemon/core/config.h"
-#include "daemon/core/freeze.h"
 #include "daemon/core/state.h"
-#include "daemon/jobs/lane.h"
 
 static const char *fs_name(long type)
 {
@@ -75,156 +73,5 @@ int ld_info_get(struct ld_core *core, struct ld_info *ret, struct ld_err *err)
         ld_store_job_list(core->store, &running, &jobs, err) < 0)
         return -1;
     ret->jobs_running = jobs.n;
-    return 0;
-}
-
-/* ---- disk use ---- */
-
-struct walk {
-    struct ld_disk_use *use;
-    const bool *cancel;
-    int dir;
-    struct ld_usage *into;
-    size_t *count; /* or NULL */
-    bool is_layers;
-};
-
-static void add(struct ld_usage *to, const struct ld_usage *what)
-{
-    to->bytes += what->bytes;
-    to->inodes += what->inodes;
-}
-
-/* A committed layer itself is in the records; its recipe and aside, and layers/0, are not. */
-static bool is_recorded(const struct walk *w, const char *name)
-{
-    return w->is_layers && strcmp(name, "0") != 0 && name[strspn(name, "0123456789")] == '\0';
-}
-
-static bool is_blob(const char *name)
-{
-    const char *dot = strchr(name, '.');
-
-    return dot && strcmp(dot, ".blob") == 0;
-}
-
-static int count_name(void *arg, const char *name, unsigned char d_type)
-{
-    struct walk *w = arg;
-    struct ld_usage usage;
-    int r;
-
-    (void)d_type;
-    if (ld_flag_is_set(w->cancel))
-        return -ECANCELED;
-    if (is_recorded(w, name))
-        return 0;
-    r = ld_tree_usage(w->dir, name, &usage);
-    if (r == -ENOENT)
-        return 0; /* it went meanwhile */
-    if (r < 0)
-        return r;
-    add(w->is_layers && is_blob(name) ? &w->use->blobs : w->into, &usage);
-    if (w->count)
-        ++*w->count;
-    return 0;
-}
-
-/* The folder itself goes to `other`, what is in it to `into`. */
-static int count_folder(struct walk *w, int dir, struct ld_usage *into, size_t *count)
-{
-    struct stat st;
-
-    if (fstat(dir, &st) < 0)
-        return -errno;
-    w->use->other.bytes += (uint64_t)st.st_blocks * 512;
-    w->use->other.inodes++;
-    w->dir = dir;
-    w->into = into;
-    w->count = count;
-    return ld_each_name(dir, count_name, w);
-}
-
-static int count_file(void *arg, const char *name, unsigned char d_type)
-{
-    struct walk *w = arg;
-    struct stat st;
-
-    (void)d_type;
-    if (fstatat(w->dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || S_ISDIR(st.st_mode))
-        return 0;
-    w->use->other.bytes += (uint64_t)st.st_blocks * 512;
-    w->use->other.inodes++;
-    return 0;
-}
-
-/* Sums of layers that no image has: only containers or snapshots keep them. */
-static int sum_unused(struct ld_core *core, struct ld_disk_use *use, struct ld_err *err)
-{
-    uint64_t after = 0;
-
-    do {
-        struct ld_layer_page page LD_AUTO(ld_layer_page_done) = {.n = 0};
-
-        if (ld_store_layer_list(core->store, after, 0, &page, err) < 0)
-            return -1;
-        for (size_t i = 0; i < page.n; i++) {
-            struct ld_users users LD_AUTO(ld_users_done) = {.n = 0};
-            bool has_image = false;
-
-            if (ld_store_layer_users(core->store, page.item[i].sid, &users, err) < 0)
-                return -1;
-            for (size_t k = 0; k < users.n && !has_image; k++)
-                has_image = strcmp(users.item[k].kind, "image") == 0;
-            use->unused_bytes += has_image ? 0 : page.item[i].bytes;
-        }
-        after = page.next;
-    } while (after);
-    return 0;
-}
-
-int ld_disk_use_get(struct ld_core *core, const bool *cancel, struct ld_disk_use *ret,
-                    struct ld_err *err)
-{
-    struct ld_disk_use use = {.unused_bytes = 0};
-    struct walk w = {.use = &use, .cancel = cancel};
-    const struct ld_root *root = &core->root;
-    int r;
-
-    if (ld_freeze_count(core, cancel, err) < 0 || ld_store_sums(core->store, &use.sums, err) < 0 ||
-        sum_unused(core, &use, err) < 0)
-        return -1;
-    r = count_folder(&w, root->w_fd, &use.writable, &use.writable_count);
-    if (r == 0)
-        r = count_folder(&w, root->volumes_fd, &use.volumes, &use.volume_count);
-    if (r == 0)
-        r = count_folder(&w, root->trash_fd, &use.trash, NULL);
-    if (r == 0)
-        r = count_folder(&w, root->quarantine_fd, &use.quarantine, NULL);
-    if (r == 0)
-        r = count_folder(&w, root->staging_fd, &use.staging, NULL);
-    w.is_layers = true;
-    if (r == 0)
-        r = count_folder(&w, root->layers_fd, &use.other, NULL);
-    if (r == 0) {
-        struct ld_usage self = {.inodes = 1};
-        struct stat st;
-
-        w.dir = root->data_fd;
-        r = fstat(root->data_fd, &st) < 0 ? -errno : ld_each_name(root->data_fd, count_file, &w);
-        self.bytes = r == 0 ? (uint64_t)st.st_blocks * 512 : 0;
-        add(&use.other, &self);
-    }
-    if (r < 0)
-        return ld_err_sys(err, r, "count the data root");
-    use.total = (struct ld_usage){.bytes = use.sums.layer_bytes, .inodes = use.sums.layer_inodes};
-    add(&use.total, &use.writable);
-    add(&use.total, &use.volumes);
-    add(&use.total, &use.trash);
-    add(&use.total, &use.quarantine);
-    add(&use.total, &use.staging);
-    add(&use.total, &use.blobs);
-    add(&use.total, &use.other);
-    *ret = use;
     return 0;
 }

@@ -1,4 +1,4 @@
-/* What the daemon is and what its store takes: for /v1/info and /v1/df. Blocking; any worker. */
+/* What the daemon is: for /v1/info. Blocking; any worker. */
 #pragma once
 
 #include <stdbool.h>
@@ -6,7 +6,6 @@
 #include <stdint.h>
 
 #include "daemon/base/err.h"
-#include "daemon/base/fdio.h"
 #include "daemon/store/store.h"
 
 struct ld_core;
@@ -33,14 +32,3 @@ struct ld_info {
 };
 /* Everything it points to lives as long as the core. */
 int ld_info_get(struct ld_core *core, struct ld_info *ret, struct ld_err *err);
-
-/* Bytes are st_blocks x 512. Committed layers are as the records have them, everything else is
- * walked: when the daemon is idle the total is what du counts below the data root. */
-struct ld_disk_use {
-    struct ld_store_sums sums;
-    uint64_t unused_bytes; /* of layers that no image has */
-    size_t writable_count, volume_count;
-    struct ld_usage writable, volumes, trash, quarantine, staging, blobs, other, total;
-};
-int ld_disk_use_get(struct ld_core *core, const bool *cancel, struct ld_disk_use *ret,
-                    struct ld_err *err);

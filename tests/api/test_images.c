@@ -310,9 +310,11 @@ static bool df_agrees(void *arg)
     struct idle *idle = arg;
 
     ld_data_usage(idle->d, &idle->du);
-    idle->df = ld_want(idle->c, 200, "GET", NULL, "/v1/df");
+    idle->df = ld_want(idle->c, 200, "GET", NULL, "/v1/df?verify=1");
     return (uint64_t)ld_int(idle->df, "total.bytes") == idle->du.bytes &&
-           (uint64_t)ld_int(idle->df, "total.inodes") == idle->du.inodes;
+           (uint64_t)ld_int(idle->df, "total.inodes") == idle->du.inodes &&
+           (uint64_t)ld_int(idle->df, "verified.bytes") == idle->du.bytes &&
+           (uint64_t)ld_int(idle->df, "verified.inodes") == idle->du.inodes;
 }
 
 static void df_is_du(struct ld_daemon *d, struct ld_client *c)
@@ -361,6 +363,39 @@ LD_API_TEST(df, is_what_du_counts)
     (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/one?volumes=1&purge=1");
     ld_wait_reaped(d);
     df_is_du(d, c);
+}
+
+/* What the records do not know is not in the total, and found by who looks. */
+static bool verified_agrees(void *arg)
+{
+    struct idle *idle = arg;
+
+    ld_data_usage(idle->d, &idle->du);
+    idle->df = ld_want(idle->c, 200, "GET", NULL, "/v1/df?verify=1");
+    return (uint64_t)ld_int(idle->df, "verified.bytes") == idle->du.bytes &&
+           (uint64_t)ld_int(idle->df, "verified.inodes") == idle->du.inodes;
+}
+
+LD_API_TEST(df, finds_what_the_records_do_not_know)
+{
+    struct idle idle = {.d = d, .c = c};
+    const cJSON *layer;
+
+    ld_have_base(c);
+    cr_expect(ld_test_wait(verified_agrees, &idle, 30));
+    cr_expect_eq(ld_count(idle.df, "verified.layers"), 0);
+    cr_expect_eq(ld_int(idle.df, "verified.unknown.inodes"), 0);
+    ld_test_sh("cd %s && head -c 100000 /dev/urandom "
+               ">$(find layers -maxdepth 1 -regex 'layers/[1-9][0-9]*' | head -n 1)/grown && "
+               "mkdir odd layers/999999 && head -c 100000 /dev/urandom >odd/file && sync",
+               d->data_root);
+    cr_expect(ld_test_wait(verified_agrees, &idle, 30), "%lld, %llu",
+              (long long)ld_int(idle.df, "verified.bytes"), (unsigned long long)idle.du.bytes);
+    cr_expect_eq(ld_int(idle.df, "verified.unknown.inodes"), 3);
+    cr_expect_eq(ld_count(idle.df, "verified.layers"), 1);
+    layer = ld_at(idle.df, "verified.layers.0");
+    cr_expect_eq(ld_int(layer, "found.inodes"), ld_int(layer, "recorded.inodes") + 1);
+    cr_expect_geq(ld_int(layer, "found.bytes"), ld_int(layer, "recorded.bytes") + 100000);
 }
 
 LD_API_TEST(info, tells_drivers_limits_and_counts)
