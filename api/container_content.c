@@ -8,10 +8,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include <cjson/cJSON.h>
-
 #include "api/call.h"
-#include "api/json.h"
+#include "api/file_json.h"
 #include "api/path_list.h"
 #include "api/router.h"
 #include "api/routes.h"
@@ -62,20 +60,6 @@ static void stream_content(struct ld_request *req, struct content *c)
     ld_reply_stream(req, &producer);
 }
 
-/* The kind is added where it is known; the last of `changes` may be the cursor. */
-static const char *change_kind(enum ld_change_kind kind)
-{
-    switch (kind) {
-    case LD_CHANGE_ADDED:
-        return "added";
-    case LD_CHANGE_MODIFIED:
-        return "modified";
-    case LD_CHANGE_DELETED:
-        break;
-    }
-    return "deleted";
-}
-
 struct change_sink {
     struct content *c;
     struct ld_path_list *list;
@@ -84,19 +68,12 @@ struct change_sink {
 static int on_change(void *arg, const struct ld_change *change, struct ld_err *err)
 {
     struct change_sink *s = arg;
-    bool is_file = S_ISREG(change->st->st_mode);
-    cJSON *json;
 
     if (ld_flag_is_set(ld_stream_cancel(s->list->stream)))
         return ld_err_set(err, LD_E_CANCELED, "the client has gone");
     if (s->c->after && ld_tree_path_cmp(change->path, s->c->after) <= 0)
         return 0;
-    json = cJSON_CreateObject();
-    ld_json_add_bytes(json, "path", change->path);
-    cJSON_AddStringToObject(json, "kind", change_kind(change->kind));
-    cJSON_AddStringToObject(json, "type", ld_json_file_type(change->st->st_mode));
-    cJSON_AddItemToObject(json, "size", ld_json_u64(is_file ? (uint64_t)change->st->st_size : 0));
-    return ld_path_list_add(s->list, json, change->path, err);
+    return ld_path_list_add(s->list, ld_change_json(change), change->path, err);
 }
 
 static int produce_changes(struct content *c, struct ld_stream *stream, struct ld_err *err)

@@ -7,13 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <time.h>
 
 #include <cjson/cJSON.h>
 #include <openssl/evp.h>
 
 #include "api/call.h"
+#include "api/file_json.h"
 #include "api/json.h"
 #include "api/path_list.h"
 #include "api/router.h"
@@ -112,27 +112,9 @@ static int run_open(struct ld_call *call, struct ld_err *err)
 static cJSON *info_json(const struct ld_file_info *info)
 {
     cJSON *json = cJSON_CreateObject();
-    const struct stat *st = &info->st;
-    char mode[8] = {(char)('0' + (st->st_mode >> 9 & 7)), (char)('0' + (st->st_mode >> 6 & 7)),
-                    (char)('0' + (st->st_mode >> 3 & 7)), (char)('0' + (st->st_mode & 7)), '\0'};
-    cJSON *time;
 
     ld_json_add_bytes(json, "name", info->name);
-    cJSON_AddStringToObject(json, "type", ld_json_file_type(st->st_mode));
-    cJSON_AddStringToObject(json, "mode", mode);
-    cJSON_AddItemToObject(json, "uid", ld_json_u64(st->st_uid));
-    cJSON_AddItemToObject(json, "gid", ld_json_u64(st->st_gid));
-    cJSON_AddItemToObject(json, "size", ld_json_u64((uint64_t)st->st_size));
-    time = ld_json_timespec(&st->st_mtim);
-    cJSON_AddItemToObject(json, "mtime", time);
-    if (info->target)
-        ld_json_add_bytes(json, "target", info->target);
-    if (S_ISCHR(st->st_mode) || S_ISBLK(st->st_mode)) {
-        cJSON *device = cJSON_AddObjectToObject(json, "device");
-
-        cJSON_AddItemToObject(device, "major", ld_json_u64(major(st->st_rdev)));
-        cJSON_AddItemToObject(device, "minor", ld_json_u64(minor(st->st_rdev)));
-    }
+    ld_json_add_file(json, info);
     return json;
 }
 

@@ -266,48 +266,12 @@ static void list_layers(struct ld_request *req)
     ld_reply_list(req, l, "");
 }
 
-/* By a unique beginning of the chain ID's digits. */
-static int find_by_prefix(struct ld_store *store, const char *hex, struct ld_layer *ret,
-                          struct ld_err *err)
-{
-    uint64_t after = 0;
-    size_t found = 0, len = strlen(hex);
-
-    do {
-        struct ld_layer_page page LD_AUTO(ld_layer_page_done) = {.n = 0};
-
-        if (ld_store_layer_list(store, after, 0, &page, err) < 0)
-            return -1;
-        for (size_t i = 0; i < page.n; i++) {
-            struct ld_layer *l = &page.item[i];
-
-            if (!l->chain_id || strncmp(l->chain_id + 7, hex, len) != 0)
-                continue;
-            found++;
-            ld_layer_done(ret);
-            *ret = *l;
-            *l = (struct ld_layer){.sid = 0};
-        }
-        after = page.next;
-    } while (after);
-    if (found == 1)
-        return 0;
-    ld_layer_done(ret);
-    return found ? ld_err_set(err, LD_E_CONFLICT, "'%s' begins the chain IDs of %zu layers", hex,
-                              found)
-                 : ld_err_set(err, LD_E_NOT_FOUND, "there is no layer '%s'", hex);
-}
-
 static int run_layer(struct ld_call *call, struct ld_err *err)
 {
     struct image_call *c = (struct image_call *)call;
-    const char *hex = strncmp(c->text, "sha256:", 7) == 0 ? c->text + 7 : c->text;
     struct ld_layer layer LD_AUTO(ld_layer_done) = {.sid = 0};
-    size_t len = strlen(hex);
 
-    if (len < 4 || len > 64 || !ld_is_hex(hex, len))
-        return ld_err_set(err, LD_E_NOT_FOUND, "there is no layer '%s'", c->text);
-    if (find_by_prefix(ld_core_store(call->core), hex, &layer, err) < 0)
+    if (ld_layer_find(call->core, c->text, &layer, err) < 0)
         return -1;
     c->json = ld_layer_json(call->core, &layer, true, err);
     return c->json ? 0 : -1;

@@ -22,6 +22,7 @@ struct ld_api *ld_api_new(struct ld_core *core, struct ld_router *router)
     ld_routes_events(router);
     ld_routes_metrics(router);
     ld_routes_images(router);
+    ld_routes_contents(router);
     ld_routes_import(router);
     ld_routes_image_export(router);
     ld_routes_containers(router);

@@ -24,7 +24,8 @@ void ld_routes_explain(struct ld_router *router);
 void ld_routes_snapshots(struct ld_router *router); /* of a container; clone */
 void ld_routes_volumes(struct ld_router *router);
 void ld_routes_trash(struct ld_router *router);
-void ld_routes_images(struct ld_router *router); /* and layers */
+void ld_routes_images(struct ld_router *router);   /* and layers */
+void ld_routes_contents(struct ld_router *router); /* of images and layers */
 void ld_routes_import(struct ld_router *router);
 void ld_routes_image_export(struct ld_router *router);
 void ld_routes_jobs(struct ld_router *router);

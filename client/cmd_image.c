@@ -7,6 +7,7 @@
 
 #include "client/api.h"
 #include "client/cmd.h"
+#include "client/contents.h"
 #include "client/download.h"
 #include "client/dry_run.h"
 #include "client/list.h"
@@ -109,6 +110,29 @@ static int run_history(struct ld_cli *cli, struct ld_err *err)
 }
 
 static const struct ld_opt history_opts[] = {LD_OPT_QUIET, LD_OPT_WHOLE, LD_OPT_FORMAT};
+
+/* files, diff */
+
+static const struct ld_opt files_opts[] = {LD_OPT_QUIET, LD_OPT_WHOLE, LD_OPT_FORMAT};
+
+static int run_files(struct ld_cli *cli, struct ld_err *err)
+{
+    autobuf struct ld_buf url = LD_URL_INIT;
+
+    if (ld_object_url(LD_KIND_IMAGE, ld_args_get(cli->args, 0), "files", &url, err) < 0)
+        return -1;
+    return ld_files_show(cli, ld_buf_str(&url), "path", err);
+}
+
+static int run_diff(struct ld_cli *cli, struct ld_err *err)
+{
+    autobuf struct ld_buf url = LD_URL_INIT;
+
+    if (ld_object_url(LD_KIND_IMAGE, ld_args_get(cli->args, 1), "changes", &url, err) < 0)
+        return -1;
+    ld_url_query(&url, "since", ld_args_get(cli->args, 0));
+    return ld_changes_show(cli, ld_buf_str(&url), err);
+}
 
 /* tag */
 
@@ -394,6 +418,28 @@ static const struct ld_cmd cmds[] = {
         .summary = "Show how an image was made, newest step first",
         .opts = LD_CMD_OPTS(history_opts),
         .run = run_history,
+    },
+    {
+        .name = "image files",
+        .operands = "IMAGE",
+        .min_operands = 1,
+        .max_operands = 1,
+        .complete = "image",
+        .summary = "List every file of an image",
+        .details = "With --format json each file names the layer that gives it.",
+        .opts = LD_CMD_OPTS(files_opts),
+        .run = run_files,
+    },
+    {
+        .name = "image diff",
+        .operands = "OLD NEW",
+        .min_operands = 2,
+        .max_operands = 2,
+        .complete = "image",
+        .summary = "Show what makes one image of another",
+        .details = "A added, C changed, D deleted: exact, whatever layers the two share.",
+        .opts = LD_CMD_OPTS(show_opts),
+        .run = run_diff,
     },
     {
         .name = "image import",

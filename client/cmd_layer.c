@@ -1,5 +1,7 @@
 /* layerctl layer …: see layerctl(1). */
+#include "client/api.h"
 #include "client/cmd.h"
+#include "client/contents.h"
 #include "client/list.h"
 #include "client/object.h"
 #include "daemon/base/err.h"
@@ -43,6 +45,15 @@ static int run_inspect(struct ld_cli *cli, struct ld_err *err)
     return ld_cli_each(cli, show_layer);
 }
 
+static int run_files(struct ld_cli *cli, struct ld_err *err)
+{
+    autobuf struct ld_buf url = LD_URL_INIT;
+
+    if (ld_object_url(LD_KIND_LAYER, ld_args_get(cli->args, 0), "files", &url, err) < 0)
+        return -1;
+    return ld_changes_show(cli, ld_buf_str(&url), err);
+}
+
 static const struct ld_opt list_opts[] = {LD_OPT_QUIET, LD_OPT_WHOLE, LD_OPT_FORMAT};
 static const struct ld_opt show_opts[] = {LD_OPT_FORMAT};
 
@@ -66,6 +77,17 @@ static const struct ld_cmd cmds[] = {
                    "document per layer.",
         .opts = LD_CMD_OPTS(show_opts),
         .run = run_inspect,
+    },
+    {
+        .name = "layer files",
+        .operands = "CHAIN",
+        .min_operands = 1,
+        .max_operands = 1,
+        .complete = "layer",
+        .summary = "Show what a layer adds, changes and deletes",
+        .details = "A added, C changed, D deleted, against the layers below it.",
+        .opts = LD_CMD_OPTS(show_opts),
+        .run = run_files,
     },
 };
 

@@ -134,3 +134,45 @@ char *ld_image_short_ref(const char *ref)
     ld_reference_familiar(&parsed, text);
     return ld_strdup(text);
 }
+
+/* By a unique beginning of the chain ID's digits. */
+static int find_by_prefix(struct ld_store *store, const char *hex, struct ld_layer *ret,
+                          struct ld_err *err)
+{
+    uint64_t after = 0;
+    size_t found = 0, len = strlen(hex);
+
+    do {
+        struct ld_layer_page page LD_AUTO(ld_layer_page_done) = {.n = 0};
+
+        if (ld_store_layer_list(store, after, 0, &page, err) < 0)
+            return -1;
+        for (size_t i = 0; i < page.n; i++) {
+            struct ld_layer *l = &page.item[i];
+
+            if (!l->chain_id || strncmp(l->chain_id + 7, hex, len) != 0)
+                continue;
+            found++;
+            ld_layer_done(ret);
+            *ret = *l;
+            *l = (struct ld_layer){.sid = 0};
+        }
+        after = page.next;
+    } while (after);
+    if (found == 1)
+        return 0;
+    ld_layer_done(ret);
+    return found ? ld_err_set(err, LD_E_CONFLICT, "'%s' begins the chain IDs of %zu layers", hex,
+                              found)
+                 : ld_err_set(err, LD_E_NOT_FOUND, "there is no layer '%s'", hex);
+}
+
+int ld_layer_find(struct ld_core *core, const char *text, struct ld_layer *ret, struct ld_err *err)
+{
+    const char *hex = strncmp(text, "sha256:", 7) == 0 ? text + 7 : text;
+    size_t len = strlen(hex);
+
+    if (len < 4 || len > 64 || !ld_is_hex(hex, len))
+        return ld_err_set(err, LD_E_NOT_FOUND, "there is no layer '%s'", text);
+    return find_by_prefix(core->store, hex, ret, err);
+}

@@ -27,3 +27,8 @@ int ld_image_remove(struct ld_core *core, const struct ld_write *w, const char *
 
 /* The short form of a stored reference ("debian:12"); free it. */
 char *ld_image_short_ref(const char *ref);
+
+/* A layer by its chain ID ("sha256:HEX" or HEX) or a unique beginning of its digits. Any worker.
+ * conflict: several begin so. */
+int ld_layer_find(struct ld_core *core, const char *text, struct ld_layer *ret,
+                  struct ld_err *err) ld_must_check;

@@ -230,10 +230,13 @@ LD_API_TEST(images, and_layers_whose_ids_begin_alike_are_ambiguous)
     }
     cr_assert_neq(layer.s[0], '\0');
     (void)ld_want_error(c, "conflict", "GET", NULL, "/v1/layers/%s", layer.s);
+    (void)ld_want_error(c, "conflict", "GET", NULL, "/v1/layers/%s/files", layer.s);
     cr_assert_neq(prefix[0], '\0');
     (void)ld_want_error(c, "conflict", "GET", NULL, "/v1/images/%s", prefix);
     (void)ld_want_error(c, "conflict", "DELETE", NULL, "/v1/images/%s", prefix);
     (void)ld_want_error(c, "conflict", "GET", NULL, "/v1/images/%s/history", prefix);
+    (void)ld_want_error(c, "conflict", "GET", NULL, "/v1/images/%s/files", prefix);
+    (void)ld_want_error(c, "conflict", "GET", NULL, "/v1/images/%s/changes?since=x", prefix);
     (void)ld_want_error(c, "conflict", "POST", "{'ref':'x'}", "/v1/images/%s/tag", prefix);
     (void)ld_want_error(c, "conflict", "GET", NULL, "/v1/images/%s/export", prefix);
     (void)ld_want_error(c, "conflict", "GET", NULL, "/v1/images/export?ref=%s", prefix);

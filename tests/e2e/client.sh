@@ -213,6 +213,13 @@ test_images() {
     run 3 layerctl image inspect nothing:here
     run 0 layerctl layers
     run 0 layerctl layer inspect "$(layerctl layers -q | head -n 1)"
+    run 0 layerctl layer files "$(layerctl layers -q | head -n 1)"
+    has "layer files" "$out" "A /etc"
+    run 0 layerctl image files -q base:1
+    has "image files" "$out" "/usr/bin/tool"
+    run 0 layerctl image diff base:1 base:1
+    is "image diff of the same" "$out" ""
+    run 3 layerctl image diff base:1 nothing:here
     run 0 layerctl jobs
     has jobs "$out" "import"
     run 0 layerctl jobs -f state=done -f kind=image.import
