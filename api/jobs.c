@@ -113,8 +113,7 @@ static int settle(struct ld_core *core, struct ld_job_record *job, struct ld_job
     if (ld_store_job_get(ld_core_store(core), job->id, &again, err) < 0)
         return -1;
     ld_job_record_done(job);
-    *job = again;
-    again = (struct ld_job_record){.id = NULL};
+    *job = ld_steal(&again);
     if (job->state == LD_JOB_RUNNING)
         job->state = LD_JOB_INTERRUPTED;
     return 0;

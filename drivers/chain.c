@@ -52,8 +52,7 @@ int ld_chain_open(const struct ld_driver_env *env, const struct ld_chain *chain,
     }
     open.layers.root = open.fd;
     open.layers.form = LD_FORM_LAYER;
-    *ret = open;
-    open = (struct ld_open_chain){.fd = NULL};
+    *ret = ld_steal(&open);
     return 0;
 }
 

@@ -22,7 +22,8 @@ void ld_buf_add(struct ld_buf *buf, const void *data, size_t len);
 void ld_buf_adds(struct ld_buf *buf, const char *s);
 void ld_buf_addc(struct ld_buf *buf, char c);
 void ld_buf_addf(struct ld_buf *buf, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-void ld_buf_vaddf(struct ld_buf *buf, const char *fmt, va_list ap);
+void ld_buf_vaddf(struct ld_buf *buf, const char *fmt, va_list ap)
+    __attribute__((format(printf, 2, 0)));
 void ld_buf_clear(struct ld_buf *buf);            /* empty, memory kept, `full` forgotten */
 const char *ld_buf_str(const struct ld_buf *buf); /* "" when empty; valid until the next change */
 char *ld_buf_take(struct ld_buf *buf); /* hands the bytes over (never NULL), buf is empty */

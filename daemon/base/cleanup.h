@@ -47,10 +47,11 @@ static inline int ld_steal_fd(int *fd)
 #define autofree  LD_AUTO(ld_free_p)
 #define autoclose LD_AUTO(ld_close_p)
 
+/* A pointer, or a struct whose empty value is all zeroes. */
 #define ld_steal(p)                                                                                \
     ({                                                                                             \
         __typeof__(*(p)) ld_taken_ = *(p);                                                         \
-        *(p) = NULL;                                                                               \
+        *(p) = (__typeof__(*(p))){0};                                                              \
         ld_taken_;                                                                                 \
     })
 

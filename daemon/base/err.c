@@ -5,6 +5,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#undef ld_err_set
+#undef ld_err_sys
+#undef ld_err_prefix
+#undef ld_err_hint
+#undef ld_err_details
+
 static const struct {
     const char *name;
     int status;

@@ -70,5 +70,12 @@ int ld_err_prefix(struct ld_err *err, const char *fmt, ...) __attribute__((forma
 int ld_err_hint(struct ld_err *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 int ld_err_details(struct ld_err *err, const char *json);
 
+/* That -1 where the callers are compiled: compilers and analyzers see which ways end there. */
+#define ld_err_set(...)     (ld_err_set(__VA_ARGS__), -1)
+#define ld_err_sys(...)     (ld_err_sys(__VA_ARGS__), -1)
+#define ld_err_prefix(...)  (ld_err_prefix(__VA_ARGS__), -1)
+#define ld_err_hint(...)    (ld_err_hint(__VA_ARGS__), -1)
+#define ld_err_details(...) (ld_err_details(__VA_ARGS__), -1)
+
 const char *ld_code_name(enum ld_code code); /* "in_use" */
 int ld_code_status(enum ld_code code);       /* 409 */

@@ -12,7 +12,7 @@
 
 #include "daemon/base/mem.h"
 
-enum { COPY_CHUNK = 8 << 20 };
+enum { COPY_CHUNK = 8 << 20, COPY_BLOCK = 1 << 18 };
 
 ssize_t ld_read_some(int fd, void *data, size_t len)
 {
@@ -172,6 +172,34 @@ int ld_publish_at(int from_dir, const char *from, int to_dir, const char *to)
     return r;
 }
 
+static ssize_t copy_by_range(int from, int to, uint64_t at, size_t want)
+{
+    loff_t in = (loff_t)at, out = (loff_t)at;
+    ssize_t n = copy_file_range(from, &in, to, &out, want, 0);
+
+    return n < 0 ? -errno : n;
+}
+
+/* Not between these two files, rather than not at all. */
+static bool is_no_pair(ssize_t error)
+{
+    return error == -EXDEV || error == -EINVAL || error == -EOPNOTSUPP || error == -ENOSYS;
+}
+
+static ssize_t copy_by_block(int from, int to, uint64_t at, size_t want, char **block)
+{
+    ssize_t n;
+    int r;
+
+    if (!*block)
+        *block = ld_alloc0(COPY_BLOCK);
+    n = ld_pread_some(from, *block, want < COPY_BLOCK ? want : COPY_BLOCK, at);
+    if (n < 0)
+        return n;
+    r = ld_pwrite_full(to, *block, (size_t)n, at);
+    return r < 0 ? r : n;
+}
+
 /* One run of data [at, end): by copy_file_range, which reflinks where it can; by read and write
  * where the kernel refuses the pair of files. */
 static int copy_run(int from, int to, uint64_t at, uint64_t end, const bool *cancel)
@@ -181,37 +209,18 @@ static int copy_run(int from, int to, uint64_t at, uint64_t end, const bool *can
 
     while (at < end) {
         size_t want = end - at < COPY_CHUNK ? (size_t)(end - at) : COPY_CHUNK;
-        loff_t in = (loff_t)at, out = (loff_t)at;
         ssize_t n;
 
         if (cancel && __atomic_load_n(cancel, __ATOMIC_RELAXED))
             return -ECANCELED;
-        if (by_range) {
-            n = copy_file_range(from, &in, to, &out, want, 0);
-            if (n < 0 && errno == EINTR)
-                continue;
-            if (n < 0 &&
-                (errno == EXDEV || errno == EINVAL || errno == EOPNOTSUPP || errno == ENOSYS)) {
-                by_range = false;
-                continue;
-            }
-            if (n < 0)
-                return -errno;
-        } else {
-            int r;
-
-            if (!block)
-                block = ld_alloc0(1 << 18);
-            n = ld_pread_some(from, block, want < 1 << 18 ? want : 1 << 18, at);
-            if (n < 0)
-                return (int)n;
-            r = ld_pwrite_full(to, block, (size_t)n, at);
-            if (r < 0)
-                return r;
-        }
-        if (n == 0)
-            return 0; /* the file got shorter under us */
-        at += (uint64_t)n;
+        n = by_range ? copy_by_range(from, to, at, want)
+                     : copy_by_block(from, to, at, want, &block);
+        if (n > 0)
+            at += (uint64_t)n;
+        else if (by_range && is_no_pair(n))
+            by_range = false;
+        else if (n != -EINTR)
+            return (int)n; /* 0: the file got shorter under us */
     }
     return 0;
 }

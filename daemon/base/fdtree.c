@@ -105,9 +105,10 @@ static int open_again(struct level *l, int below)
 static int walk_pop(struct walk *w)
 {
     struct level *top = walk_top(w);
-    struct level *above = w->depth > 1 ? top - 1 : NULL;
-    int r = above && !above->dir ? open_again(above, dirfd(top->dir)) : 0;
+    int r = 0;
 
+    if (w->depth > 1 && !top[-1].dir)
+        r = open_again(&top[-1], dirfd(top->dir));
     (void)closedir(top->dir); /* only read */
     free(top->name);
     w->depth--;
@@ -166,7 +167,7 @@ int ld_remove_tree(int dir, const char *name, const bool *cancel)
         return fd;
     r = walk_push(&w, fd, name);
     while (r == 0 && w.depth > 0) {
-        const struct dirent *entry;
+        const struct dirent *entry = NULL;
         autofree char *own = NULL;
 
         r = next_name(&w, &entry);
@@ -219,7 +220,7 @@ static int count_all(struct walk *w, struct ld_usage *total)
     int r = 0;
 
     while (r == 0 && w->depth > 0) {
-        const struct dirent *entry;
+        const struct dirent *entry = NULL;
 
         r = next_name(w, &entry);
         if (r == 0)

@@ -5,9 +5,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#include <uthash.h>
-
 #include "daemon/base/mem.h"
+#include "daemon/base/table.h"
 
 /* Without padding: it is hashed as it lies in memory. */
 struct key {
@@ -59,10 +58,5 @@ int ld_inodes_add(struct ld_inodes *set, const struct stat *st, size_t layer, co
 
 void ld_inodes_done(struct ld_inodes *set)
 {
-    struct ld_inode *i, *next;
-
-    HASH_ITER (hh, set->all, i, next) {
-        HASH_DEL(set->all, i);
-        free(i);
-    }
+    ld_table_drain(hh, set->all, free);
 }

@@ -168,7 +168,7 @@ int ld_xattrs_get(int fd, enum ld_form form, struct ld_xattrs *ret)
     ssize_t len = read_names(fd, &names);
     size_t total = 0;
 
-    if (len < 0)
+    if (!names)
         return (int)len;
     for (ssize_t at = 0; at < len; at += (ssize_t)strlen(names + at) + 1) {
         int r = add_one(fd, form, names + at, &total, &x);
@@ -178,8 +178,7 @@ int ld_xattrs_get(int fd, enum ld_form form, struct ld_xattrs *ret)
     }
     if (x.n > 1)
         qsort(x.item, x.n, sizeof(*x.item), by_name);
-    *ret = x;
-    x = (struct ld_xattrs){.n = 0};
+    *ret = ld_steal(&x);
     return 0;
 }
 
@@ -207,7 +206,7 @@ int ld_xattrs_clear(int fd, enum ld_form form)
     autofree char *names = NULL;
     ssize_t len = read_names(fd, &names);
 
-    if (len < 0)
+    if (!names)
         return (int)len;
     for (ssize_t at = 0; at < len; at += (ssize_t)strlen(names + at) + 1) {
         autofree char *shown = shown_name(form, names + at);

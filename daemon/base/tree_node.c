@@ -151,7 +151,7 @@ static int is_equal_target(const struct ld_node *a, const struct ld_node *b)
 
     if (r == 0)
         r = ld_node_readlink(b, &y);
-    return r < 0 ? r : strcmp(x, y) == 0;
+    return x && y ? strcmp(x, y) == 0 : r;
 }
 
 /* What needs the nodes opened: xattrs, then content. 1, 0, -errno. */
@@ -228,7 +228,7 @@ static int make_special(const struct ld_node *node, int dir, const char *name)
     if (type != S_IFLNK)
         return mknodat(dir, name, type | 0600, node->st.st_rdev) < 0 ? -errno : 0;
     r = ld_node_readlink(node, &target);
-    if (r < 0)
+    if (!target)
         return r;
     return symlinkat(target, dir, name) < 0 ? -errno : 0;
 }

@@ -190,8 +190,7 @@ int ld_tree_trace(const struct ld_layers *layers, const char *path, struct ld_tr
     }
     if (r < 0)
         return ld_err_sys(err, r, "look up '%s'", path);
-    *ret = trace;
-    trace = (struct ld_trace){.n = 0};
+    *ret = ld_steal(&trace);
     return 0;
 }
 

@@ -66,7 +66,7 @@ static int publish(struct ld_core *core, const struct ld_tip_spec *spec, struct 
                    struct ld_err *err)
 {
     struct stage_name from = stage_of(layer->sid);
-    struct ld_usage usage;
+    struct ld_usage usage = {.bytes = 0};
     int r = spec->container->ephemeral ? 0 : ld_syncfs(core->root.staging_fd);
 
     if (r == 0)

@@ -286,8 +286,7 @@ static int remove_record(struct ld_core *core, const struct ld_write *w, const c
         ld_trash_take(core, &removed);
     else if (ld_trash_measure(core, &removed, err) < 0)
         return -1;
-    *ret = removed;
-    removed = (struct ld_removed){.n = 0};
+    *ret = ld_steal(&removed);
     return 0;
 }
 
@@ -313,8 +312,7 @@ int ld_container_unmount(struct ld_core *core, const struct ld_write *w, const c
         if (remove_record(core, w, id, &how, &removed, err) < 0)
             return -1;
     }
-    *ret = out;
-    out = (struct ld_unmounted){.was_mounted = false};
+    *ret = ld_steal(&out);
     return 0;
 }
 

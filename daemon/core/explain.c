@@ -666,7 +666,6 @@ int ld_explain(struct ld_core *core, const char *id, const char *path, bool foll
     } else if (explain_own(e, err) < 0) {
         return -1;
     }
-    *ret = x;
-    x = (struct ld_explain){.n_layers = 0};
+    *ret = ld_steal(&x);
     return 0;
 }

@@ -8,11 +8,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <uthash.h>
-
 #include "daemon/base/fdio.h"
 #include "daemon/base/inodes.h"
 #include "daemon/base/mem.h"
+#include "daemon/base/table.h"
 #include "daemon/core/container.h"
 #include "daemon/core/rootfs.h"
 #include "daemon/core/state.h"
@@ -41,15 +40,15 @@ struct diff {
     struct written *written; /* by path */
 };
 
+static void written_free(struct written *w)
+{
+    free(w->path);
+    free(w);
+}
+
 static void diff_done(struct diff *d)
 {
-    struct written *w, *next;
-
-    HASH_ITER (hh, d->written, w, next) {
-        HASH_DEL(d->written, w);
-        free(w->path);
-        free(w);
-    }
+    ld_table_drain(hh, d->written, written_free);
     ld_tarout_free_p(&d->out);
 }
 

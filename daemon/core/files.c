@@ -120,8 +120,7 @@ int ld_files_stat(const struct ld_files_root *root, const char *path, struct ld_
     if (r < 0)
         return ld_path_error(err, r, root, "look at", path);
     info.name = *split.name ? ld_steal(&split.name) : ld_strdup("/");
-    *ret = info;
-    info = (struct ld_file_info){.name = NULL};
+    *ret = ld_steal(&info);
     return 0;
 }
 

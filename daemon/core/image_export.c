@@ -9,9 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <uthash.h>
-
 #include "daemon/base/mem.h"
+#include "daemon/base/table.h"
 #include "daemon/core/image.h"
 #include "daemon/core/layer_blob.h"
 #include "daemon/core/layer_tar.h"

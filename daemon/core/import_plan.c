@@ -10,11 +10,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include <uthash.h>
-
 #include "daemon/base/fdio.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
+#include "daemon/base/table.h"
 #include "daemon/core/import_impl.h"
 #include "daemon/core/inflight.h"
 #include "daemon/core/layer_names.h"
@@ -76,17 +75,14 @@ static void plan_image(struct ld_import *imp, struct known **set, struct ld_impo
 void ld_import_plan(struct ld_import *imp)
 {
     const struct ld_archive_image *from = ld_archive_images(imp->archive, &imp->n_images);
-    struct known *set = NULL, *k, *next;
+    struct known *set = NULL;
 
     imp->images = ld_alloc0(imp->n_images * sizeof(*imp->images));
     for (size_t i = 0; i < imp->n_images; i++) {
         imp->images[i].from = &from[i];
         plan_image(imp, &set, &imp->images[i]);
     }
-    HASH_ITER (hh, set, k, next) {
-        HASH_DEL(set, k);
-        free(k);
-    }
+    ld_table_drain(hh, set, free);
 }
 
 void ld_import_name_rootfs(struct ld_import *imp)

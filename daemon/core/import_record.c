@@ -250,7 +250,8 @@ int ld_import_record(struct ld_import *imp, struct ld_err *err)
         rc = fill_adds(imp, &adds, err);
     if (rc == 0 && with.once) { /* after publishing, which decides what is new */
         once = *with.once;
-        once.answer = answer = make_answer(imp);
+        answer = make_answer(imp);
+        once.answer = answer;
         with.once = &once;
     }
     if (rc == 0)

@@ -37,14 +37,9 @@ static void entry_free(struct ld_mount_entry *e)
 
 void ld_mounts_free(struct ld_mounts *m)
 {
-    struct ld_mount_entry *e, *next;
-
     if (!m)
         return;
-    HASH_ITER (hh, m->entries, e, next) {
-        HASH_DEL(m->entries, e);
-        entry_free(e);
-    }
+    ld_table_drain(hh, m->entries, entry_free);
     pthread_mutex_destroy(&m->lock);
     free(m);
 }

@@ -15,8 +15,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 
-#include <uthash.h>
-
+#include "daemon/base/table.h"
 #include "daemon/core/mounts.h"
 #include "daemon/core/parts.h"
 #include "daemon/core/root.h"

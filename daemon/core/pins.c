@@ -4,9 +4,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include <uthash.h>
-
 #include "daemon/base/mem.h"
+#include "daemon/base/table.h"
 
 struct pin {
     ld_sid sid;
@@ -29,14 +28,9 @@ struct ld_pins *ld_pins_new(void)
 
 void ld_pins_free(struct ld_pins *pins)
 {
-    struct pin *pin, *next;
-
     if (!pins)
         return;
-    HASH_ITER (hh, pins->set, pin, next) {
-        HASH_DEL(pins->set, pin);
-        free(pin);
-    }
+    ld_table_drain(hh, pins->set, free);
     pthread_mutex_destroy(&pins->lock);
     free(pins);
 }

@@ -89,7 +89,6 @@ int ld_snapshot_remove(struct ld_core *core, const struct ld_write *w, const cha
         return -1;
     if (!w->dry_run)
         ld_trash_take(core, &removed);
-    *ret = removed;
-    removed = (struct ld_removed){.n = 0};
+    *ret = ld_steal(&removed);
     return 0;
 }

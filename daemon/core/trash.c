@@ -110,7 +110,7 @@ static int look_at(struct ld_core *core, const struct ld_trash *t, struct ld_rem
                    struct ld_err *err)
 {
     struct ld_removed_object *object = ld_removed_add(removed, t->kind, t->owner_id, t->owner_name);
-    struct ld_usage usage;
+    struct ld_usage usage = {.bytes = 0};
 
     if (ld_trash_usage(core, t, &usage, err) < 0)
         return -1;
@@ -147,8 +147,7 @@ int ld_trash_purge(struct ld_core *core, const struct ld_write *w, const char *t
     if (w->dry_run) {
         if ((text ? look_at(core, &trash, &removed, err) : look_at_all(core, &removed, err)) < 0)
             return -1;
-        *ret = removed;
-        removed = (struct ld_removed){.n = 0};
+        *ret = ld_steal(&removed);
         return 0;
     }
     if (ld_store_trash_purge(core->store, w, trash.sid, err) < 0 &&
@@ -182,8 +181,7 @@ int ld_trash_admit(struct ld_core *core, const char *text, const char *name, str
     ld_op_key(op, LD_EXCLUSIVE, "%c:%s", kind, t.owner_id);
     if (name)
         ld_op_key(op, LD_EXCLUSIVE, "n:%c:%s", kind, name);
-    *ret = t;
-    t = (struct ld_trash){.sid = 0};
+    *ret = ld_steal(&t);
     return 0;
 }
 

@@ -145,7 +145,7 @@ static int identify(struct children *c)
 {
     for (size_t i = 0; i < c->n; i++) {
         struct child *child = &c->item[i];
-        const char *name;
+        const char *name = NULL;
         autoclose int parent = open_parent(c->m, c->spec, child, &name);
         int r = parent < 0 ? parent : ld_mount_id(parent, name, &child->mount_id, NULL);
 
@@ -198,10 +198,10 @@ int ld_entry_busy(const struct ld_mounts *m, const struct ld_rootfs *spec, int p
 /* Takes one child away; its clone stays. */
 static int take_child(struct ld_mounts *m, const struct ld_rootfs *spec, struct child *child)
 {
-    const char *name;
+    const char *name = NULL;
     autoclose int parent = open_parent(m, spec, child, &name);
     autoclose int clone = -EBADF;
-    uint64_t id;
+    uint64_t id = 0;
     int r;
 
     if (parent < 0)
@@ -225,9 +225,9 @@ static void put_back(struct ld_mounts *m, struct ld_mount_entry *e, const struct
 {
     for (size_t i = first; i < c->n; i++) {
         struct child *child = &c->item[i];
-        const char *name;
+        const char *name = NULL;
         autoclose int parent = open_parent(m, spec, child, &name);
-        uint64_t id;
+        uint64_t id = 0;
         int r = parent < 0 ? parent : ld_mount_put_at(child->clone, parent, name);
 
         if (r == 0)
@@ -245,7 +245,7 @@ static void put_back(struct ld_mounts *m, struct ld_mount_entry *e, const struct
 static int busy_child(const struct ld_mounts *m, const struct ld_rootfs *spec,
                       const struct child *child, struct ld_err *err)
 {
-    const char *name;
+    const char *name = "";
     autoclose int parent = open_parent((struct ld_mounts *)m, spec, child, &name);
     autoclose int place = parent < 0 ? -EBADF : openat(parent, name, O_PATH | O_CLOEXEC);
 

@@ -188,8 +188,7 @@ int ld_volume_remove(struct ld_core *core, const struct ld_write *w, const char 
         ld_trash_take(core, &removed);
     else if (ld_trash_measure(core, &removed, err) < 0)
         return -1;
-    *ret = removed;
-    removed = (struct ld_removed){.n = 0};
+    *ret = ld_steal(&removed);
     return 0;
 }
 

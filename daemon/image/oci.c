@@ -281,8 +281,7 @@ int ld_oci_index_parse(const char *text, size_t len, const char *what, struct ld
     if (index.n > LD_OCI_MAX_ENTRIES)
         return ld_err_set(err, LD_E_BAD_CONTENT, "%s: it lists %zu manifests, the limit is %d",
                           what, index.n, LD_OCI_MAX_ENTRIES);
-    *ret = index;
-    index = (struct ld_oci_index){0};
+    *ret = ld_steal(&index);
     return 0;
 }
 
@@ -306,8 +305,7 @@ int ld_oci_manifest_parse(const char *text, size_t len, const char *what,
     if (manifest.n_layers > LD_MAX_LAYERS)
         return ld_err_set(err, LD_E_BAD_CONTENT, "%s: it has %zu layers, the limit is %d", what,
                           manifest.n_layers, LD_MAX_LAYERS);
-    *ret = manifest;
-    manifest = (struct ld_oci_manifest){0};
+    *ret = ld_steal(&manifest);
     return 0;
 }
 

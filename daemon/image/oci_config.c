@@ -173,8 +173,7 @@ int ld_oci_config_parse(const char *text, size_t len, const char *what, struct l
         take_string(&r, json, "author", &config.author) < 0 || read_rootfs(&r, json, &config) < 0 ||
         read_history(&r, json, &config) < 0 || read_run_config(&r, json, &config) < 0)
         return -1;
-    *ret = config;
-    config = (struct ld_oci_config){0};
+    *ret = ld_steal(&config);
     return 0;
 }
 

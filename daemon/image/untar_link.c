@@ -9,10 +9,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include <uthash.h>
-
 #include "daemon/base/fdio.h"
 #include "daemon/base/mem.h"
+#include "daemon/base/table.h"
 #include "daemon/image/untar_impl.h"
 
 enum {
@@ -30,13 +29,8 @@ struct ld_untar_link {
 
 void ld_untar_links_done(struct ld_untar *u)
 {
-    struct ld_untar_link *link, *next;
-
     HASH_CLEAR(hh_ino, u->by_ino);
-    HASH_ITER (hh, u->by_target, link, next) {
-        HASH_DEL(u->by_target, link);
-        free(link);
-    }
+    ld_table_drain(hh, u->by_target, free);
 }
 
 struct link_name {

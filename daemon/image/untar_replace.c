@@ -10,10 +10,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include <uthash.h>
-
 #include "daemon/base/fdio.h"
 #include "daemon/base/mem.h"
+#include "daemon/base/table.h"
 #include "daemon/image/untar_impl.h"
 
 struct ld_untar_kept {
@@ -48,12 +47,7 @@ int ld_untar_aside(struct ld_untar *u, struct ld_err *err)
 
 void ld_untar_kept_done(struct ld_untar_kept **kept)
 {
-    struct ld_untar_kept *k, *next;
-
-    HASH_ITER (hh, *kept, k, next) {
-        HASH_DEL(*kept, k);
-        free(k);
-    }
+    ld_table_drain(hh, *kept, free);
 }
 
 static int copy_aside(struct ld_untar *u, int dir, const char *name, uint64_t n, struct ld_err *err)

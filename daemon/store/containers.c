@@ -91,8 +91,7 @@ static int get_by(struct ld_db *db, const char *sql, const char *key, struct ld_
     read_container(stmt, &c);
     if (read_mounts(db, ld_col_int(stmt, 0), &c, err) < 0)
         return -1;
-    *ret = c;
-    c = (struct ld_container){0};
+    *ret = ld_steal(&c);
     return 1;
 }
 
@@ -232,8 +231,7 @@ int ld_store_container_list(struct ld_store *store, const struct ld_container_qu
     if (ld_read_begin(store, LD_READ_LIST, &read, err) < 0 ||
         list_containers(read.db, query, &page, err) < 0)
         return -1;
-    *ret = page;
-    page = (struct ld_container_page){0};
+    *ret = ld_steal(&page);
     return 0;
 }
 

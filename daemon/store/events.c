@@ -244,7 +244,6 @@ int ld_store_event_list(struct ld_store *store, const struct ld_event_query *que
         find_gap(read.db, query->after, &page, err) < 0 ||
         read_events(read.db, query, &page, err) < 0)
         return -1;
-    *ret = page;
-    page = (struct ld_event_page){0};
+    *ret = ld_steal(&page);
     return 0;
 }

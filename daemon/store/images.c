@@ -62,8 +62,7 @@ static int get_image(struct ld_db *db, const char *id, struct ld_image *ret, str
     image.manifest = ld_col_blob(stmt, 8, &image.manifest_len);
     if (read_refs(db, id, &image, err) < 0)
         return -1;
-    *ret = image;
-    image = (struct ld_image){0};
+    *ret = ld_steal(&image);
     return 1;
 }
 
@@ -211,8 +210,7 @@ int ld_store_image_list(struct ld_store *store, const struct ld_image_query *que
     if (ld_read_begin(store, LD_READ_LIST, &read, err) < 0 ||
         list_images(read.db, query, &page, err) < 0)
         return -1;
-    *ret = page;
-    page = (struct ld_image_page){0};
+    *ret = ld_steal(&page);
     return 0;
 }
 

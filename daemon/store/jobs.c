@@ -156,8 +156,7 @@ static int get_by_prefix(struct ld_db *db, const char *prefix, struct ld_job_rec
     if (rc < 0)
         return -1;
     if (rc == 0) {
-        *ret = found;
-        found = (struct ld_job_record){.id = NULL};
+        *ret = ld_steal(&found);
         return 1;
     }
     ids = ld_sql(db, "SELECT id FROM jobs WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT 9", err);
@@ -218,8 +217,7 @@ int ld_store_job_list(struct ld_store *store, const struct ld_job_query *query,
     }
     if (rc < 0)
         return -1;
-    *ret = page;
-    page = (struct ld_job_page){0};
+    *ret = ld_steal(&page);
     return 0;
 }
 

@@ -139,8 +139,7 @@ int ld_store_layer_list(struct ld_store *store, uint64_t after, size_t limit,
     }
     if (rc < 0)
         return -1;
-    *ret = page;
-    page = (struct ld_layer_page){0};
+    *ret = ld_steal(&page);
     return 0;
 }
 

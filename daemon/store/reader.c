@@ -110,8 +110,7 @@ int ld_users_read(sqlite3_stmt *stmt, struct ld_users *ret, struct ld_err *err)
     }
     if (rc < 0)
         return -1;
-    *ret = users;
-    users = (struct ld_users){0};
+    *ret = ld_steal(&users);
     return 0;
 }
 

@@ -154,8 +154,7 @@ int ld_store_snapshot_list(struct ld_store *store, const struct ld_snapshot_quer
     if (ld_read_begin(store, LD_READ_LIST, &read, err) < 0 ||
         list_snapshots(read.db, query, &page, err) < 0)
         return -1;
-    *ret = page;
-    page = (struct ld_snapshot_page){0};
+    *ret = ld_steal(&page);
     return 0;
 }
 

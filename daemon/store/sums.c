@@ -90,7 +90,6 @@ int ld_store_image_usages(struct ld_store *store, uint64_t after, size_t limit,
     }
     if (rc < 0)
         return -1;
-    *ret = page;
-    page = (struct ld_image_usage_page){0};
+    *ret = ld_steal(&page);
     return 0;
 }

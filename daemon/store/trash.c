@@ -89,8 +89,7 @@ int ld_store_trash_list(struct ld_store *store, const struct ld_trash_query *que
     }
     if (rc < 0)
         return -1;
-    *ret = page;
-    page = (struct ld_trash_page){0};
+    *ret = ld_steal(&page);
     return 0;
 }
 
@@ -114,8 +113,7 @@ static int get_by(struct ld_db *db, const char *sql, const char *key, struct ld_
     rc = ld_sql_next(stmt, err);
     if (rc != 0)
         return rc < 0 ? -1 : 2;
-    *ret = trash;
-    trash = (struct ld_trash){0};
+    *ret = ld_steal(&trash);
     return 1;
 }
 

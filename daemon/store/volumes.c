@@ -195,8 +195,7 @@ int ld_store_volume_list(struct ld_store *store, const struct ld_volume_query *q
     if (ld_read_begin(store, LD_READ_LIST, &read, err) < 0 ||
         list_volumes(read.db, query, &page, err) < 0)
         return -1;
-    *ret = page;
-    page = (struct ld_volume_page){0};
+    *ret = ld_steal(&page);
     return 0;
 }
 

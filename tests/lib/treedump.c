@@ -13,11 +13,10 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#include <uthash.h>
-
 #include "daemon/base/digest.h"
 #include "daemon/base/fdio.h"
 #include "daemon/base/mem.h"
+#include "daemon/base/table.h"
 
 enum { BLOCK = 128 << 10 };
 
@@ -40,12 +39,7 @@ struct dump {
 
 static void dump_done(struct dump *d)
 {
-    struct group *g, *next;
-
-    HASH_ITER (hh, d->groups, g, next) {
-        HASH_DEL(d->groups, g);
-        free(g);
-    }
+    ld_table_drain(hh, d->groups, free);
 }
 
 static void escaped(FILE *out, const char *text)
