@@ -32,7 +32,9 @@ struct container_call {
     char *labels, *name; /* of a patch */
     cJSON *patch;
     uint64_t if_match;
-    enum ld_mount_how how;
+    struct ld_container_mounting mounting;
+    struct ld_mount_target target;
+    char *target_path;
     bool made, with_usage;
 };
 
@@ -46,6 +48,7 @@ static void free_call(struct ld_call *call)
     ld_removed_done(&c->removed);
     free(c->labels);
     free(c->name);
+    free(c->target_path);
     cJSON_Delete(c->patch);
     free(c);
 }
@@ -350,28 +353,38 @@ static int run_mount(struct ld_call *call, struct ld_err *err)
 {
     struct container_call *c = (struct container_call *)call;
 
-    return ld_container_mount(call->core, &call->w, c->id, c->how, &c->state, err);
+    return ld_container_mount(call->core, &call->w, c->id, &c->mounting, &c->state, err);
+}
+
+static int read_mounting(struct container_call *c, const cJSON *body, struct ld_err *err)
+{
+    const char *path = NULL;
+    bool read_only = false;
+
+    if (ld_members_only(body, "", "read_only target trusted", err) < 0 ||
+        ld_member_bool(body, "", "read_only", &read_only, err) < 0 ||
+        ld_member_string(body, "", "target", &path, err) < 0 ||
+        ld_member_bool(body, "", "trusted", &c->target.is_trusted, err) < 0)
+        return -1;
+    if (cJSON_IsBool(cJSON_GetObjectItemCaseSensitive(body, "read_only")))
+        c->mounting.how = read_only ? LD_READ_ONLY : LD_READ_WRITE;
+    if (!path)
+        return c->target.is_trusted ? ld_err_set(err, LD_E_INVALID, "'trusted' needs a 'target'")
+                                    : 0;
+    c->target.path = c->target_path = ld_strdup(path);
+    c->mounting.target = &c->target;
+    return ld_mount_target_check(path, err);
 }
 
 static void mount(struct ld_request *req)
 {
     struct container_call *c = new_call(req, LD_LANE_QUICK, run_mount, reply_state);
-    const cJSON *body = ld_request_json(req);
     struct ld_err err = LD_ERR_INIT;
-    bool read_only = false;
 
-    if (cJSON_HasObjectItem(body, "target")) {
-        (void)ld_err_set(&err, LD_E_UNSUPPORTED,
-                         "this version mounts at its own mount points only");
-        return ld_call_refuse(&c->call, &err);
-    }
-    if (ld_members_only(body, "", "read_only", &err) < 0 ||
-        ld_member_bool(body, "", "read_only", &read_only, &err) < 0 ||
+    if (read_mounting(c, ld_request_json(req), &err) < 0 ||
         ld_container_admit_mount(c->call.core, ld_request_param(req, "container"), &c->call.op,
                                  c->id, &err) < 0)
         return ld_call_refuse(&c->call, &err);
-    if (cJSON_IsBool(cJSON_GetObjectItemCaseSensitive(body, "read_only")))
-        c->how = read_only ? LD_READ_ONLY : LD_READ_WRITE;
     ld_call_submit(&c->call);
 }
 

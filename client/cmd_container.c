@@ -214,32 +214,47 @@ static const struct ld_opt show_opts[] = {
 
 /* mount, umount */
 
-static int mount_one(struct ld_cli *cli, const char *name, struct ld_err *err)
+static int mount_at(struct ld_cli *cli, const char *name, const char *target, struct ld_err *err)
 {
-    autojson cJSON *body = NULL;
+    autojson cJSON *body = cJSON_CreateObject();
     autojson cJSON *container = NULL;
 
-    if (ld_args_flag(cli->args, "read-only")) {
-        body = cJSON_CreateObject();
+    if (ld_args_flag(cli->args, "read-only"))
         (void)cJSON_AddTrueToObject(body, "read_only");
-    }
+    if (target)
+        (void)cJSON_AddStringToObject(body, "target", target);
+    if (ld_args_flag(cli->args, "trusted"))
+        (void)cJSON_AddTrueToObject(body, "trusted");
     if (post(cli, name, "mount", body, &container, err) < 0)
         return -1;
     if (ld_cli_wants_json(cli))
         ld_out_compact_json(container);
     else
-        ld_out_line(ld_field_str(container, "mountpoint"));
+        ld_out_line(ld_field_str(container, target ? "target" : "mountpoint"));
     return 0;
 }
 
+static int mount_one(struct ld_cli *cli, const char *name, struct ld_err *err)
+{
+    return mount_at(cli, name, NULL, err);
+}
+
+/* No container's name has a slash in it. */
 static int run_mount(struct ld_cli *cli, struct ld_err *err)
 {
-    (void)err;
-    return ld_cli_each(cli, mount_one);
+    size_t n = ld_args_count(cli->args);
+    const char *last = ld_args_get(cli->args, n - 1);
+
+    if (n < 2 || *last != '/')
+        return ld_cli_each(cli, mount_one);
+    if (n > 2)
+        return ld_err_set(err, LD_E_INVALID, "one container is mounted at one target");
+    return mount_at(cli, ld_args_get(cli->args, 0), last, err);
 }
 
 static const struct ld_opt mount_opts[] = {
     {"read-only", 'r', NULL, false, "this time read-only", NULL},
+    {"trusted", 0, NULL, false, "let set-id bits and device nodes work at TARGET", NULL},
     LD_OPT_FORMAT,
 };
 
@@ -399,12 +414,16 @@ static const struct ld_cmd cmds[] = {
     {
         .name = "container mount",
         .aliases = {"mount"},
-        .operands = "CONTAINER...",
+        .operands = "CONTAINER... [TARGET]",
         .min_operands = 1,
         .max_operands = LD_OPERANDS_MANY,
         .complete = "container",
         .summary = "Mount containers and print where",
-        .details = "A container that is mounted stays as it is, and its mountpoint is printed.",
+        .details =
+            "A container that is mounted stays as it is, and its mountpoint is printed. One can be "
+            "mounted at TARGET, too: an absolute path of an existing folder, all above which "
+            "belongs to root and can be written by root only, without symlinks. It is unmounted "
+            "there with the container.",
         .opts = LD_CMD_OPTS(mount_opts),
         .run = run_mount,
     },

@@ -24,6 +24,7 @@ void ld_container_state_done(struct ld_container_state *state)
 {
     ld_container_done(&state->record);
     ld_free_p(&state->mountpoint);
+    ld_free_p(&state->target);
     ld_free_p(&state->damage);
 }
 
@@ -35,6 +36,7 @@ void ld_container_state_of(struct ld_core *core, struct ld_container *record,
     ret->mount = ld_mounts_state(core->mounts, ret->record.id, ret->record.upper_sid);
     if (ret->mount == LD_MOUNTED)
         ret->mountpoint = ld_asprintf("%s/mnt/%s", core->root.run_path, ret->record.id);
+    ret->target = ld_mounts_target(core->mounts, ret->record.upper_sid);
     if (ret->record.damage)
         ret->damage = ld_strdup(ret->record.damage);
 }
@@ -178,6 +180,25 @@ static void post_event(struct ld_core *core, const struct ld_write *w, const cha
 }
 
 /* A mounted container is taken as it is, unless it was asked for otherwise. */
+static int check_target(struct ld_core *core, const struct ld_rootfs *fs, struct ld_err *err)
+{
+    autofree char *at = ld_mounts_target(core->mounts, fs->writable.sid);
+    struct ld_mount_target recorded = {.path = NULL};
+    bool is_trusted =
+        ld_mount_target_recorded(&core->root, fs->id, &recorded) && recorded.is_trusted;
+
+    free((char *)recorded.path);
+    if (!fs->target ||
+        (at && strcmp(at, fs->target->path) == 0 && is_trusted == fs->target->is_trusted))
+        return 0;
+    if (!at)
+        (void)ld_err_set(err, LD_E_CONFLICT, "it is mounted, but at no target");
+    else
+        (void)ld_err_set(err, LD_E_CONFLICT, "it is mounted at the target '%s'%s", at,
+                         is_trusted ? ", trusted" : "");
+    return ld_err_hint(err, "unmount it first");
+}
+
 static int check_mounted(struct ld_core *core, const struct ld_rootfs *fs, enum ld_mount_how how,
                          struct ld_err *err)
 {
@@ -185,6 +206,8 @@ static int check_mounted(struct ld_core *core, const struct ld_rootfs *fs, enum 
     struct statvfs sv;
     bool is_read_only;
 
+    if (check_target(core, fs, err) < 0)
+        return -1;
     if (how == LD_AS_CREATED)
         return 0;
     if (place < 0 || fstatvfs(place, &sv) < 0)
@@ -198,7 +221,7 @@ static int check_mounted(struct ld_core *core, const struct ld_rootfs *fs, enum 
 }
 
 static int attach(struct ld_core *core, const struct ld_write *w, const struct ld_container *c,
-                  enum ld_mount_how how, struct ld_err *err)
+                  const struct ld_container_mounting *mounting, struct ld_err *err)
 {
     struct ld_loaded_rootfs rootfs;
     bool was = false;
@@ -206,11 +229,12 @@ static int attach(struct ld_core *core, const struct ld_write *w, const struct l
 
     if (ld_rootfs_load(core, c, true, &rootfs, err) < 0)
         return -1;
-    rootfs.fs.read_only |= how == LD_READ_ONLY;
+    rootfs.fs.read_only |= mounting->how == LD_READ_ONLY;
+    rootfs.fs.target = mounting->target;
     /* Recorded before the mount: whatever happens to us, the next one is probed for. */
     if ((c->ever_mounted || ld_store_container_set_ever_mounted(core->store, c->id, err) == 0) &&
         ld_mounts_attach(core->mounts, &rootfs.fs, &was, err) == 0)
-        rc = was ? check_mounted(core, &rootfs.fs, how, err)
+        rc = was ? check_mounted(core, &rootfs.fs, mounting->how, err)
                  : ld_rootfs_record_seeds(core, w, c, &rootfs, err);
     if (rc == 0 && !was)
         post_event(core, w, "container.mount", c);
@@ -219,13 +243,14 @@ static int attach(struct ld_core *core, const struct ld_write *w, const struct l
 }
 
 int ld_container_mount(struct ld_core *core, const struct ld_write *w, const char *id,
-                       enum ld_mount_how how, struct ld_container_state *ret, struct ld_err *err)
+                       const struct ld_container_mounting *mounting, struct ld_container_state *ret,
+                       struct ld_err *err)
 {
     struct ld_container c LD_AUTO(ld_container_done) = {.id = NULL};
 
     if (ld_store_container_get(core->store, id, &c, err) < 0)
         return -1;
-    if (attach(core, w, &c, how, err) < 0)
+    if (attach(core, w, &c, mounting, err) < 0)
         return ld_err_prefix(err, "container '%s'", c.name ? c.name : c.id);
     return state_by_id(core, id, ret, err);
 }
@@ -324,8 +349,11 @@ static int make_removable(struct ld_core *core, const struct ld_write *w,
     struct ld_loaded_rootfs rootfs;
     struct ld_err ignored = LD_ERR_INIT;
     enum ld_mount_state state = ld_mounts_state(core->mounts, c->id, c->upper_sid);
+    autofree char *target = ld_mounts_target(core->mounts, c->upper_sid);
     int rc = 0;
 
+    if (target)
+        state = LD_MOUNTED; /* there, if no longer at mnt/ID */
     if (state == LD_MOUNTED && !force) {
         (void)ld_err_set(err, LD_E_BUSY, "container '%s' is mounted", c->name ? c->name : c->id);
         return ld_err_hint(err, "unmount it first, or remove it with force");

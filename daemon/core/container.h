@@ -5,6 +5,7 @@
 
 #include "daemon/core/core.h"
 #include "daemon/core/mounts.h"
+#include "daemon/core/target.h"
 #include "daemon/store/store.h"
 #include "drivers/driver.h"
 
@@ -39,6 +40,7 @@ struct ld_container_state {
     struct ld_container record;
     enum ld_mount_state mount;
     char *mountpoint; /* NULL unless mounted */
+    char *target;     /* a caller's place where it is mounted, too; or NULL */
     char *damage;     /* its own, or that of a layer below; NULL: whole */
 };
 void ld_container_state_done(struct ld_container_state *state);
@@ -79,15 +81,20 @@ int ld_container_patch(struct ld_core *core, const struct ld_write *w, const cha
                        const struct ld_container_patch *patch, struct ld_container_state *ret,
                        struct ld_err *err);
 
-/* Success also when it is mounted, but conflict when that mount is not as `how` wants it. Other
+/* Success also when it is mounted, but conflict when that mount is not as it is wanted. Other
  * codes: those of ld_mounts_attach. */
 enum ld_mount_how {
     LD_AS_CREATED,
     LD_READ_ONLY,
     LD_READ_WRITE /* unless it was created read-only */
 };
+struct ld_container_mounting {
+    enum ld_mount_how how;
+    const struct ld_mount_target *target; /* shown there, too; or NULL: no matter */
+};
 int ld_container_mount(struct ld_core *core, const struct ld_write *w, const char *id,
-                       enum ld_mount_how how, struct ld_container_state *ret, struct ld_err *err);
+                       const struct ld_container_mounting *mounting, struct ld_container_state *ret,
+                       struct ld_err *err);
 
 struct ld_unmounted {
     struct ld_container_state state; /* as it was last, when auto_remove took it away */

@@ -30,6 +30,8 @@ struct ld_mounts *ld_mounts_new(const struct ld_root *root, const struct ld_driv
 static void entry_free(struct ld_mount_entry *e)
 {
     ld_close(e->kept);
+    ld_free_p(&e->target);
+    ld_part_ids_done(&e->target_parts);
     ld_part_ids_done(&e->parts);
     pthread_mutex_destroy(&e->work);
     free(e);
@@ -70,7 +72,7 @@ void ld_mounts_leave(struct ld_mounts *m, struct ld_mount_entry *e)
     /* Only the last one may look at the fields under `work`: whoever was in after us has left, too.
      */
     if (--e->refs == 0 && !e->mount_id && !e->is_held && e->kept < 0 && !e->views &&
-        !e->is_staged) {
+        !e->is_staged && !e->target) {
         HASH_DEL(m->entries, e);
         entry_free(e);
     }
@@ -295,6 +297,11 @@ static int build(struct ld_mounts *m, struct ld_mount_entry *e, const struct ld_
     autoclose int top = -EBADF;
     int r;
 
+    if (ld_entry_is_at_target(m, e)) {
+        (void)ld_err_set(err, LD_E_BUSY, "it is mounted at its target '%s' still, though not here",
+                         e->target);
+        return ld_err_hint(err, "unmount it first");
+    }
     if (ld_entry_mount_at_stage(m, e, spec, name, err) < 0)
         return -1;
     top = openat(m->root->stage_fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -322,8 +329,15 @@ int ld_mounts_attach(struct ld_mounts *m, const struct ld_rootfs *spec, bool *re
         (void)snprintf(name, sizeof(name), "%s%s", ld_sid_name(e->sid).text,
                        e->is_staged ? "-m" : "");
         rc = build(m, e, spec, name, err);
-        if (rc == 0)
-            rc = show(m, e, spec, name, err);
+        /* The target first: what is mounted at mnt/ID is there as well. */
+        if (rc == 0 && spec->target)
+            rc = ld_entry_show_target(m, e, spec, m->root->stage_fd, name, err);
+        if (rc == 0 && show(m, e, spec, name, err) < 0) {
+            struct ld_err ignored = LD_ERR_INIT;
+
+            (void)ld_entry_drop_target(m, e, spec, &ignored);
+            rc = -1;
+        }
         if (rc < 0)
             drop_stage(m, e, name, spec);
     }
@@ -336,20 +350,28 @@ int ld_mounts_attach(struct ld_mounts *m, const struct ld_rootfs *spec, bool *re
 struct sweep {
     struct ld_mounts *m;
     char *prefix; /* RUN/mnt/ */
-    char *source; /* layerd:INSTANCE: */
 };
 
-/* sid of a mount of ours, 0 for any other: an overlay by its source, a bind by its root
- * ".../w/SID/root". */
-static ld_sid sid_of_line(const struct sweep *s, const struct ld_mountinfo *line)
+/* "layerd:INSTANCE:TEXT": the text; NULL: an overlay of others. */
+static const char *text_of_source(const char *instance, const char *source)
+{
+    size_t len = strlen(instance);
+
+    if (strncmp(source, "layerd:", 7) != 0 || strncmp(source + 7, instance, len) != 0 ||
+        source[7 + len] != ':')
+        return NULL;
+    return source + 7 + len + 1;
+}
+
+/* An overlay by its source, a bind by its root ".../w/SID/root". */
+ld_sid ld_mounts_sid_of(const char *instance, const struct ld_mountinfo *line)
 {
     autofree char *root = ld_strdup(line->root);
     const char *text = NULL;
     uint64_t sid = 0;
 
     if (strcmp(line->fstype, "overlay") == 0) {
-        if (strncmp(line->source, s->source, strlen(s->source)) == 0)
-            text = line->source + strlen(s->source);
+        text = text_of_source(instance, line->source);
     } else {
         char *end = strrchr(root, '/');
         char *name;
@@ -362,6 +384,11 @@ static ld_sid sid_of_line(const struct sweep *s, const struct ld_mountinfo *line
             text = name + 1;
     }
     return text && ld_parse_u64(text, 1, UINT64_MAX, &sid) == 0 ? sid : 0;
+}
+
+bool ld_mounts_is_ours(const char *instance, const struct ld_mountinfo *line)
+{
+    return text_of_source(instance, line->source) || ld_mounts_sid_of(instance, line);
 }
 
 /* The superblocks of overlays are always writable: one that is not was being captured when we were
@@ -394,7 +421,7 @@ static int adopt(void *arg, const struct ld_mountinfo *line)
 
     if (strncmp(line->mountpoint, s->prefix, len) != 0 || !ld_is_hex(id, 64))
         return 0;
-    sid = sid_of_line(s, line);
+    sid = ld_mounts_sid_of(s->m->env->instance, line);
     if (!sid || ld_mount_id(s->m->root->mnt_fd, id, &mount_id, NULL) < 0)
         return 0;
     e = ld_mounts_enter(s->m, sid);
@@ -412,9 +439,7 @@ int ld_mounts_sweep(struct ld_mounts *m, struct ld_err *err)
     int r;
 
     s.prefix = ld_asprintf("%s/mnt/", m->root->run_path);
-    s.source = ld_asprintf("layerd:%s:", m->env->instance);
     r = ld_mountinfo_each(adopt, &s);
     free(s.prefix);
-    free(s.source);
     return r < 0 ? ld_err_sys(err, r, "read /proc/self/mountinfo") : 0;
 }

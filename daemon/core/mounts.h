@@ -23,6 +23,8 @@
 struct ld_root;
 struct ld_lanes;
 struct ld_mounts;
+struct ld_mountinfo;
+struct ld_mount_target;
 
 /* Something mounted inside the container's root. */
 struct ld_mount_part {
@@ -46,6 +48,7 @@ struct ld_rootfs {
     bool was_mounted; /* ever before: then the in-use probe comes first */
     const struct ld_mount_part *parts;
     size_t n_parts;
+    const struct ld_mount_target *target; /* of an attach: where it is shown, too; NULL: nowhere */
 };
 
 enum ld_mount_state {
@@ -67,15 +70,24 @@ int ld_mounts_sweep(struct ld_mounts *mounts, struct ld_err *err);
  * that again, so that nobody writes below it. Others are left alone. */
 int ld_mounts_complete(struct ld_mounts *mounts, const struct ld_rootfs *spec, struct ld_err *err);
 
-/* Mounts at mnt/ID; success also when it is mounted there already (*ret_was true).
+/* Start: a mounted container is shown at its target again, where a kill has kept that from being
+ * done or from being undone; of one that is not mounted nothing stays at its target. */
+int ld_mounts_complete_target(struct ld_mounts *mounts, const struct ld_rootfs *spec,
+                              struct ld_err *err);
+
+/* Mounts at mnt/ID, and at the spec's target: there with all that is mounted in it, nodev and
+ * nosuid unless the target is trusted. Success also when it is mounted already (*ret_was true),
+ * wherever that is.
  * busy: held in another namespace; conflict: a target is missing in a read-only container, or is
- * not what the source is; not_found: a bind's source. After a failure nothing is mounted. */
+ * not what the source is; not_found: a bind's source; those of ld_mount_target_open. After a
+ * failure nothing is mounted. */
 int ld_mounts_attach(struct ld_mounts *mounts, const struct ld_rootfs *spec, bool *ret_was,
                      struct ld_err *err);
 
-/* Unmounts mnt/ID and what is mounted in it; success also when it is not mounted. Never waits for
- * the disk unless `sync`. busy: somebody is in it (details.holders names them); then all is as
- * before. force: detached whatever holds it; *ret_held tells that somebody still does. */
+/* Unmounts its target, then mnt/ID, and what is mounted in them; success also when it is not
+ * mounted. Never waits for the disk unless `sync`. busy: somebody is in it (details.holders names
+ * them); then all is as before. force: detached whatever holds it; *ret_held tells that somebody
+ * still does. */
 struct ld_unmount_flags {
     bool force, sync;
 };
@@ -112,6 +124,14 @@ bool ld_mounts_let_go(struct ld_mounts *mounts, ld_sid sid);
 /* The root of what is shown at mnt/ID, O_PATH, or -errno. As long as it is open the mount is busy.
  */
 int ld_mounts_open_place(struct ld_mounts *mounts, const char *id);
+
+/* The target it is shown at, which the caller frees; NULL: none. Checked against the kernel. */
+char *ld_mounts_target(struct ld_mounts *mounts, ld_sid sid);
+
+/* The writable layer that a line of mountinfo shows the root of, wherever that is mounted; 0: none
+ * of ours. Is it a root of ours at all? */
+ld_sid ld_mounts_sid_of(const char *instance, const struct ld_mountinfo *line);
+bool ld_mounts_is_ours(const char *instance, const struct ld_mountinfo *line);
 
 /* How many containers are mounted, as the table says. */
 size_t ld_mounts_count(struct ld_mounts *mounts);

@@ -1,5 +1,5 @@
-/* What the files of the mounts module share: mounts.c (table, attach), unmount.c, view.c,
- * quiesce.c.
+/* What the files of the mounts module share: mounts.c (table, attach), mounts_target.c, unmount.c,
+ * mount_tree.c, view.c, quiesce.c.
  *
  * One entry per writable layer that is mounted, kept, viewed or held. entry->work serializes the
  * system calls for that layer and is held across them: it belongs to one object and no callback
@@ -16,6 +16,7 @@
 #include <stdbool.h>
 
 #include "daemon/base/table.h"
+#include "daemon/core/mount_tree.h"
 #include "daemon/core/mounts.h"
 #include "daemon/core/parts.h"
 #include "daemon/core/root.h"
@@ -32,6 +33,10 @@ struct ld_mount_entry {
     bool is_held;      /* as the last probe saw it; under lock */
     char id[65];
     dev_t dev; /* of the superblock that was shown last; under lock */
+
+    char *target;          /* a container's second place, or NULL; under lock */
+    uint64_t target_mount; /* at it; under lock */
+    struct ld_part_ids target_parts;
 
     struct ld_part_ids parts; /* mounts of ours inside it; under work, as all below */
     int kept;
@@ -81,7 +86,40 @@ void ld_entry_close_kept(struct ld_mount_entry *e);
 /* One of e->views less: the last one's stage becomes the kept clone, which then may be closed. */
 void ld_entry_end_view(struct ld_mounts *m, struct ld_mount_entry *e, const struct ld_rootfs *spec);
 
-/* Unmounts dir/name with everything in it that is ours, last first; all or nothing. *ret_k: a
+/* Unmounts mnt/ID with everything in it that is ours, last first; all or nothing. *ret_k: a
  * clone. */
 int ld_unmount_tree(struct ld_mounts *m, struct ld_mount_entry *e, const struct ld_rootfs *spec,
                     int *ret_k, struct ld_err *err);
+
+/* ---- the target: mounts_target.c ---- */
+
+/* Shows a clone of dir/name, which is built whole, at spec->target, and writes that down first. */
+int ld_entry_show_target(struct ld_mounts *m, struct ld_mount_entry *e,
+                         const struct ld_rootfs *spec, int dir, const char *name,
+                         struct ld_err *err);
+/* Is it mounted at e->target? Forgets a target at which it is not. */
+bool ld_entry_is_at_target(struct ld_mounts *m, struct ld_mount_entry *e);
+/* Detaches it there, whatever holds it, and forgets it. */
+int ld_entry_drop_target(struct ld_mounts *m, struct ld_mount_entry *e,
+                         const struct ld_rootfs *spec, struct ld_err *err);
+
+/* Takes it away there, if it is there, all or nothing; put back, or forgotten with what was taken
+ * closed before. busy: as for an unmount. */
+struct ld_taken_target {
+    struct ld_mount_tree tree;
+    int parent;
+    char *path;
+    bool is_taken;
+};
+#define LD_TAKEN_TARGET_INIT                                                                       \
+    {                                                                                              \
+        .parent = -EBADF, .tree = {.top = -EBADF }                                                 \
+    }
+int ld_entry_take_target(struct ld_mounts *m, struct ld_mount_entry *e,
+                         const struct ld_rootfs *spec, struct ld_taken_target *ret,
+                         struct ld_err *err);
+void ld_entry_put_target_back(struct ld_mounts *m, struct ld_mount_entry *e,
+                              struct ld_taken_target *taken);
+void ld_entry_forget_target(struct ld_mounts *m, struct ld_mount_entry *e,
+                            const struct ld_rootfs *spec);
+void ld_taken_target_done(struct ld_taken_target *taken);

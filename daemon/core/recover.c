@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -23,6 +24,7 @@
 #include "daemon/core/making.h"
 #include "daemon/core/rootfs.h"
 #include "daemon/core/state.h"
+#include "daemon/core/target.h"
 #include "daemon/core/trash.h"
 
 static const int64_t quarantine_ns = INT64_C(7) * 24 * 3600 * 1000000000;
@@ -238,6 +240,26 @@ static void complete_mount(struct ld_core *core, const struct ld_container *c)
         ld_error("container '%s' lacks mounts: %s", c->name ? c->name : c->id, err.message);
 }
 
+/* Likewise. */
+static void complete_target(struct ld_core *core, const struct ld_container *c)
+{
+    struct ld_mount_target target;
+    struct ld_loaded_rootfs rootfs;
+    struct ld_err err = LD_ERR_INIT;
+
+    if (!ld_mount_target_recorded(&core->root, c->id, &target))
+        return;
+    if (ld_rootfs_load(core, c, false, &rootfs, &err) == 0) {
+        rootfs.fs.target = &target;
+        (void)ld_mounts_complete_target(core->mounts, &rootfs.fs, &err);
+        ld_rootfs_done(&rootfs);
+    }
+    if (err.code)
+        ld_error("container '%s' at its target '%s': %s", c->name ? c->name : c->id, target.path,
+                 err.message);
+    free((char *)target.path);
+}
+
 static int check_containers(struct ld_core *core, struct ld_err *err)
 {
     struct ld_container_query query = {.after = 0};
@@ -254,6 +276,7 @@ static int check_containers(struct ld_core *core, struct ld_err *err)
                 continue;
             if (is_there(core->root.w_fd, ld_sid_name(c->upper_sid).text)) {
                 complete_mount(core, c);
+                complete_target(core, c);
                 continue;
             }
             ld_error("container '%s': its writable layer is missing", c->name ? c->name : c->id);

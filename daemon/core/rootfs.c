@@ -111,6 +111,7 @@ int ld_rootfs_load(struct ld_core *core, const struct ld_container *c, bool whol
     fs->read_only = c->read_only;
     fs->is_volatile = c->ephemeral;
     fs->was_mounted = c->ever_mounted;
+    fs->target = NULL;
     ret->parts = ld_alloc0((c->n_mounts + 1) * sizeof(*ret->parts));
     for (size_t i = 0; i < c->n_mounts; i++) {
         if (load_part(core, &c->mounts[i], whole, &ret->parts[i], err) < 0) {

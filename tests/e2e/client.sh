@@ -342,6 +342,18 @@ test_containers() {
     wait $holder 2>/dev/null
     run 0 layerctl umount web
     run 0 layerctl umount web
+    mkdir -p /mnt/at/sub && chmod 755 /mnt/at /mnt/at/sub
+    run 0 layerctl mount web /mnt/at
+    is "where it is mounted" "$out" /mnt/at
+    is "what is mounted at the target" "$(cat /mnt/at/etc/hostname /mnt/at/srv/data/seed)" $'changed\nseed'
+    run 4 layerctl mount web /mnt/none
+    run 2 layerctl mount web shop /mnt/at
+    run 0 layerctl umount web
+    is "the target" "$(ls /mnt/at)" sub
+    ln -s at /mnt/link
+    run 1 layerctl mount web /mnt/link
+    has stderr "$err" "is a symlink"
+    run 3 layerctl mount web /mnt/none
     run 0 layerctl rename web shop
     run 0 layerctl label shop team- owner=ada
     run 0 layerctl inspect shop
