@@ -1,34 +1,12 @@
-/* Capturing a container's changes: see capture.h.
- *
- * Staged under staging/, synced, renamed to layers/SID; then the caller records it. Until then the
- * storage id is marked as being made (making.h), so that a start after a kill deletes what there
- * is.
- */
+/* Capturing a container's changes: see capture.h, and new_layer.h for how the layer comes to its
+ * place. */
 #include "daemon/core/capture.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "daemon/base/fdio.h"
-#include "daemon/base/log.h"
-#include "daemon/core/making.h"
+#include "daemon/core/new_layer.h"
 #include "daemon/core/state.h"
-#include "daemon/core/trash.h"
-
-struct stage_name {
-    char text[40];
-};
-
-static struct stage_name stage_of(ld_sid sid)
-{
-    struct stage_name name;
-
-    (void)snprintf(name.text, sizeof(name.text), "capture-%" LD_PRI_SID, sid); /* 28 at most */
-    return name;
-}
 
 int ld_capture_upper(const struct ld_capture_from *from, int dir, bool *ret_changed,
                      struct ld_err *err)
@@ -62,46 +40,23 @@ static int fill(struct ld_core *core, const struct ld_tip_spec *spec, int dir, b
                             : ld_capture_tree(&from, dir, ret_changed, err);
 }
 
-static int publish(struct ld_core *core, const struct ld_tip_spec *spec, struct ld_layer *layer,
-                   struct ld_err *err)
-{
-    struct stage_name from = stage_of(layer->sid);
-    struct ld_usage usage = {.bytes = 0};
-    int r = spec->container->ephemeral ? 0 : ld_syncfs(core->root.staging_fd);
-
-    if (r == 0)
-        r = ld_tree_usage(core->root.staging_fd, from.text, &usage);
-    if (r == 0)
-        r = ld_publish_at(core->root.staging_fd, from.text, core->root.layers_fd,
-                          ld_sid_name(layer->sid).text);
-    if (r < 0)
-        return ld_err_sys(err, r, "put the captured layer at its place");
-    layer->bytes = usage.bytes;
-    layer->inodes = usage.inodes;
-    return 0;
-}
-
 int ld_capture(struct ld_core *core, const struct ld_tip_spec *spec, bool live, const bool *cancel,
                struct ld_capture *ret, struct ld_err *err)
 {
     struct ld_capture capture = {
         .layer = {.parent_sid = spec->container->parent_sid, .origin = LD_ORIGIN_CAPTURE}};
     autoclose int dir = -EBADF;
-    struct stage_name name;
     int rc;
 
-    if (ld_freeze_check_depth(spec, err) < 0 ||
-        ld_store_take_sid(core->store, &capture.layer.sid, err) < 0 ||
-        ld_making_begin(core, capture.layer.sid, err) < 0)
+    if (ld_freeze_check_depth(spec, err) < 0)
         return -1;
-    name = stage_of(capture.layer.sid);
-    dir = ld_make_dir(core->root.staging_fd, name.text, 0700);
-    rc = dir < 0 ? ld_err_sys(err, dir, "make '%s' in staging", name.text)
-                 : fill(core, spec, dir, live, cancel, &capture.is_changed, err);
+    rc = ld_new_layer_begin(core, &capture.layer, &dir, err);
+    if (rc == 0)
+        rc = fill(core, spec, dir, live, cancel, &capture.is_changed, err);
     if (rc == 0 && capture.is_changed)
-        rc = publish(core, spec, &capture.layer, err);
+        rc = ld_new_layer_publish(core, &capture.layer, !spec->container->ephemeral, err);
     if (rc < 0 || !capture.is_changed)
-        ld_capture_end(core, &capture, false);
+        ld_new_layer_end(core, &capture.layer, false);
     if (rc == 0)
         *ret = capture;
     return rc;
@@ -109,15 +64,5 @@ int ld_capture(struct ld_core *core, const struct ld_tip_spec *spec, bool live, 
 
 void ld_capture_end(struct ld_core *core, struct ld_capture *capture, bool keep)
 {
-    ld_sid sid = capture->layer.sid;
-
-    if (!sid)
-        return;
-    if (!keep) {
-        ld_trash_discard(core, core->root.staging_fd, stage_of(sid).text);
-        ld_trash_discard(core, core->root.layers_fd, ld_sid_name(sid).text);
-        ld_core_kick_reaper(core);
-    }
-    ld_making_end(core, sid);
-    capture->layer.sid = 0;
+    ld_new_layer_end(core, &capture->layer, keep);
 }

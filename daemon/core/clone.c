@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "daemon/base/mem.h"
+#include "daemon/core/fold.h"
 #include "daemon/core/state.h"
 #include "daemon/core/tip.h"
 #include "daemon/core/writable.h"
@@ -89,6 +90,7 @@ static int clone_of(struct ld_core *core, const struct ld_write *w, const struct
     origin.layer = tip.capture.is_changed ? &tip.capture.layer : NULL;
     rc = ld_container_create(core, w, &spec, cancel, ret, &made, err);
     ld_capture_end(core, &tip.capture, rc == 0 || ld_is_undecided(err));
+    ld_folder_note(core, tip.sid);
     return rc;
 }
 

@@ -14,6 +14,7 @@
 #include "daemon/base/mem.h"
 #include "daemon/base/parse.h"
 #include "daemon/core/config.h"
+#include "daemon/core/fold.h"
 #include "daemon/core/holders.h"
 #include "daemon/core/rootfs.h"
 #include "daemon/core/state.h"
@@ -285,6 +286,8 @@ static int detach(struct ld_core *core, const struct ld_container *c, struct ld_
     if (!held)
         ld_free_p(&ret->holders);
     ld_rootfs_done(&rootfs);
+    if (rc == 0)
+        ld_folder_look_again(core);
     return rc;
 }
 

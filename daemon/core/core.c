@@ -10,6 +10,7 @@
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/core/config.h"
+#include "daemon/core/fold.h"
 #include "daemon/core/inflight.h"
 #include "daemon/core/recover.h"
 #include "daemon/core/state.h"
@@ -73,14 +74,17 @@ static int open_all(struct ld_core *core, struct ld_err *err)
     core->jobs = ld_jobs_new();
     core->mounts = ld_mounts_new(&core->root, &core->env, core->lanes);
     core->reaper = ld_reaper_new(core);
+    core->folder = ld_folder_new(core);
     core->inflight = ld_inflight_new(config->import.decoder_memory);
     if (probe_drivers(core, err) < 0 || ld_mounts_sweep(core->mounts, err) < 0 ||
         ld_recover(core, err) < 0)
         return -1;
     ld_store_on_events(core->store, on_store_event, core);
     ld_reserve_keep(&core->root);
-    if (!core->refusal)
-        ld_reaper_kick(core->reaper);
+    if (core->refusal)
+        return 0;
+    ld_reaper_kick(core->reaper);
+    ld_folder_start(core->folder);
     return 0;
 }
 
@@ -105,6 +109,7 @@ void ld_core_stop(struct ld_core *core)
 {
     ld_jobs_stop(core->jobs);
     ld_reaper_stop(core->reaper);
+    ld_folder_stop(core->folder);
 }
 
 void ld_core_close(struct ld_core *core)
@@ -112,6 +117,7 @@ void ld_core_close(struct ld_core *core)
     if (!core)
         return;
     ld_reaper_free(core->reaper);
+    ld_folder_free(core->folder);
     ld_inflight_free(core->inflight);
     ld_mounts_free(core->mounts);
     ld_jobs_free(core->jobs);

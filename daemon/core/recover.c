@@ -344,7 +344,8 @@ int ld_recover(struct ld_core *core, struct ld_err *err)
         return 0;
     }
     (void)!ld_each_name(core->root.quarantine_fd, discard_old, core); /* never fails the start */
-    if (ld_store_jobs_interrupt(core->store, err) < 0 || expire(core, err) < 0)
+    if (ld_store_jobs_interrupt(core->store, err) < 0 || expire(core, err) < 0 ||
+        ld_store_folds_recover(core->store, err) < 0)
         return -1;
     for (size_t i = 0; i < LD_ARRAY_LEN(folders); i++) {
         int r = ld_each_name(folders[i].fd, check_name, &folders[i]);

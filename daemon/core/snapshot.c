@@ -8,6 +8,7 @@
 #include "daemon/base/mem.h"
 #include "daemon/base/parse.h"
 #include "daemon/core/container.h"
+#include "daemon/core/fold.h"
 #include "daemon/core/freeze.h"
 #include "daemon/core/rootfs.h"
 #include "daemon/core/state.h"
@@ -51,6 +52,7 @@ static int take(struct ld_core *core, const struct ld_write *w, const struct ld_
     ld_random_hex(id, 32);
     if (ld_tip_of(core, w, c, &how, &tip, err) < 0)
         return -1;
+    ld_folder_note(core, tip.sid);
     return ld_store_snapshot_find(core->store, c->id, id, ret, err);
 }
 

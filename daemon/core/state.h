@@ -29,6 +29,7 @@ struct ld_driver_status {
 struct ld_inflight;
 struct ld_timer;
 struct ld_reaper;
+struct ld_folder;
 
 struct ld_core {
     const struct ld_config *config;
@@ -44,6 +45,7 @@ struct ld_core {
     struct ld_mounts *mounts;
     struct ld_pins *pins;
     struct ld_reaper *reaper;
+    struct ld_folder *folder;
     struct ld_inflight *inflight;
     struct ld_jobs *jobs;
     int64_t started_ns;

@@ -1,6 +1,7 @@
 /* Making a tip of a container's present state: see tip.h. */
 #include "daemon/core/tip.h"
 
+#include "daemon/core/fold.h"
 #include "daemon/core/freeze.h"
 #include "daemon/core/rootfs.h"
 #include "daemon/core/state.h"
@@ -80,11 +81,19 @@ static int make(struct tip *t, struct ld_tip *ret, struct ld_err *err)
 int ld_tip_of(struct ld_core *core, const struct ld_write *w, const struct ld_container *c,
               const struct ld_tip_how *how, struct ld_tip *ret, struct ld_err *err)
 {
+    struct ld_container now LD_AUTO(ld_container_done) = {.id = NULL};
     struct tip t = {.core = core, .w = w, .container = c, .how = how};
+    bool has_changed = false;
     int rc;
 
     *ret = (struct ld_tip){.sid = 0};
-    if (ld_core_may_grow(core, 0, err) < 0 || ld_rootfs_load(core, c, true, &t.rootfs, err) < 0)
+    if (ld_core_may_grow(core, 0, err) < 0 ||
+        ld_fold_before_growth(core, c, how->cancel, &has_changed, err) < 0 ||
+        (has_changed && ld_store_container_get(core->store, c->id, &now, err) < 0))
+        return -1;
+    if (has_changed)
+        t.container = &now;
+    if (ld_rootfs_load(core, t.container, true, &t.rootfs, err) < 0)
         return -1;
     rc = make(&t, ret, err);
     ld_rootfs_done(&t.rootfs);

@@ -20,6 +20,7 @@
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/base/parse.h"
+#include "daemon/core/fold.h"
 #include "daemon/core/freeze.h"
 #include "daemon/core/layer_names.h"
 #include "daemon/core/state.h"
@@ -348,6 +349,8 @@ static void run(struct ld_job *job)
         if (n && ld_store_trash_forget(r->core->store, gone, n, &removed, &err) < 0)
             break;
         ld_trash_take(r->core, &removed);
+        if (n)
+            ld_folder_look_again(r->core);
         query.after = page.next;
         if (!query.after)
             break;

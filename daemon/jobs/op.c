@@ -68,7 +68,9 @@ struct ld_ops {
     struct ld_loop *loop;
     struct ld_lanes *lanes;
     struct key *buckets[N_BUCKETS];
-    struct ld_op *first; /* all between submit and done, newest first */
+    struct ld_op *first, *last;              /* all between submit and done, newest first */
+    uint64_t n_submitted;                    /* the number of the newest */
+    struct ld_ops_quiet *quiet, **quiet_end; /* in the order of `before` */
     struct ld_op *ready, **ready_end;
     struct ld_ops_stats stats;
     size_t open;
@@ -268,6 +270,20 @@ static void report_drained(struct ld_ops *ops)
     ops->drained(ops->drained_arg);
 }
 
+static void report_quiet(void *arg)
+{
+    struct ld_ops *ops = arg;
+
+    while (ops->quiet && (!ops->last || ops->last->number > ops->quiet->before)) {
+        struct ld_ops_quiet *quiet = ops->quiet;
+
+        ops->quiet = quiet->next;
+        if (!ops->quiet)
+            ops->quiet_end = &ops->quiet;
+        quiet->fn(quiet->arg); /* may wait again */
+    }
+}
+
 /* Keys are released already. done() may free the operation. */
 static void deliver(void *arg)
 {
@@ -280,12 +296,15 @@ static void deliver(void *arg)
         ops->first = op->next;
     if (op->next)
         op->next->prev = op->prev;
+    else
+        ops->last = op->prev;
     ops->stats.finished++;
     if (op->rc < 0 && op->err.code == LD_E_CANCELED)
         ops->stats.canceled++;
     op->state = OP_NEW;
     op->done(op);
     ops->open--;
+    report_quiet(ops);
     report_drained(ops);
 }
 
@@ -369,10 +388,13 @@ static void enlist(struct ld_ops *ops, struct ld_op *op)
     op->ops = ops;
     op->rc = 0;
     op->err = LD_ERR_INIT;
+    op->number = ++ops->n_submitted;
     op->prev = NULL;
     op->next = ops->first;
     if (op->next)
         op->next->prev = op;
+    else
+        ops->last = op;
     ops->first = op;
     ops->open++;
 }
@@ -431,7 +453,19 @@ struct ld_ops *ld_ops_new(struct ld_loop *loop, struct ld_lanes *lanes)
     ops->loop = loop;
     ops->lanes = lanes;
     ops->ready_end = &ops->ready;
+    ops->quiet_end = &ops->quiet;
     return ops;
+}
+
+void ld_ops_when_quiet(struct ld_ops *ops, struct ld_ops_quiet *quiet)
+{
+    ld_assert_loop();
+    quiet->before = ops->n_submitted;
+    quiet->next = NULL;
+    *ops->quiet_end = quiet;
+    ops->quiet_end = &quiet->next;
+    if (!ops->last)
+        ld_loop_post(ops->loop, report_quiet, ops);
 }
 
 void ld_ops_free(struct ld_ops *ops)

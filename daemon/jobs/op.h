@@ -44,6 +44,7 @@ struct ld_op {
     struct ld_op_keys *keys; /* private, as all below */
     struct ld_ops *ops;
     struct ld_op *next, *prev;
+    uint64_t number;
     struct ld_op_call *call;
     /* For whoever submits it on the owner's behalf: on_cancel is called on the loop when it is
      * cancelled while it runs, to wake it from a wait that does not poll the flag (a ring). */
@@ -79,6 +80,17 @@ void ld_ops_cancel(struct ld_ops *ops, struct ld_op *op);
  * op. The key memory of op is freed in every case. */
 int ld_ops_call(struct ld_ops *ops, struct ld_op *op, const bool *cancel,
                 struct ld_err *err) ld_must_check;
+
+/* Loop thread. fn(arg) is called once on the loop when every operation that is between submit and
+ * done now is through: what they have read before is of use to nobody any more. Never from inside
+ * this call. One at a time for each `quiet`, which the caller keeps alive until then. */
+struct ld_ops_quiet {
+    void (*fn)(void *arg);
+    void *arg;
+    uint64_t before; /* private, as the next */
+    struct ld_ops_quiet *next;
+};
+void ld_ops_when_quiet(struct ld_ops *ops, struct ld_ops_quiet *quiet);
 
 /* Loop thread. From now on new operations are refused with unavailable and those that wait for keys
  * end so; running ones go on (cancel_running: with their cancel flag set). drained(arg) is called

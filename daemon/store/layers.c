@@ -1,8 +1,8 @@
 /* Layers: lookups, chains, who uses them, and their release when nobody does.
  *
  * A chain is the parent pointers. A layer lives as long as another layer, an image, a snapshot or a
- * container (a restorable one in the trash too) stands on it; whoever takes the last of these away
- * calls ld_layers_release in the same transaction.
+ * container (a restorable one in the trash too) stands on it, or a container may have it mounted
+ * (folds.c); whoever takes the last of these away calls ld_layers_release in the same transaction.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -307,7 +307,8 @@ static int is_needed(struct ld_db *db, ld_sid sid, struct ld_err *err)
                           "SELECT EXISTS(SELECT 1 FROM layers WHERE parent_sid = ?1)"
                           " OR EXISTS(SELECT 1 FROM images WHERE tip_sid = ?1)"
                           " OR EXISTS(SELECT 1 FROM containers WHERE parent_sid = ?1)"
-                          " OR EXISTS(SELECT 1 FROM snapshots WHERE tip_sid = ?1)",
+                          " OR EXISTS(SELECT 1 FROM snapshots WHERE tip_sid = ?1)"
+                          " OR EXISTS(SELECT 1 FROM held WHERE layer_sid = ?1)",
                           err);
     int64_t needed = 1;
 

@@ -252,6 +252,8 @@ const char *ld_origin_name(enum ld_origin origin)
         return "freeze";
     case LD_ORIGIN_CAPTURE:
         return "capture";
+    case LD_ORIGIN_FOLD:
+        return "fold";
     }
     abort();
 }

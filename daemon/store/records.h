@@ -17,7 +17,13 @@
 /* Container, snapshot, volume and job ids: 64 hex digits. Image ids: "sha256:" and 64 hex digits.
  */
 
-enum ld_origin { LD_ORIGIN_IMPORT, LD_ORIGIN_COMMIT, LD_ORIGIN_FREEZE, LD_ORIGIN_CAPTURE };
+enum ld_origin {
+    LD_ORIGIN_IMPORT,
+    LD_ORIGIN_COMMIT,
+    LD_ORIGIN_FREEZE,  /* it was a container's writable layer */
+    LD_ORIGIN_CAPTURE, /* a copy of one */
+    LD_ORIGIN_FOLD,    /* several of these in one */
+};
 
 /* A committed layer. Damaged when `damage` says why. */
 struct ld_layer {

@@ -193,7 +193,18 @@ static const char step_4[] =
     "ALTER TABLE snapshots ADD COLUMN fuzzy INTEGER NOT NULL DEFAULT 0;"
     "CREATE INDEX snapshots_by_owner ON snapshots(owner_id, seq);";
 
-static const char *const steps[] = {step_1, step_2, step_3, step_4};
+/* Folding: a layer that others were folded into, and who may still have those others mounted.
+ * `ripe`: nobody any more is about to mount them. */
+static const char step_5[] =
+    "CREATE TABLE held("
+    "  layer_sid INTEGER NOT NULL REFERENCES layers(sid),"
+    "  upper_sid INTEGER NOT NULL,"
+    "  ripe INTEGER NOT NULL DEFAULT 0,"
+    "  PRIMARY KEY(layer_sid, upper_sid)) STRICT, WITHOUT ROWID;"
+    "CREATE INDEX held_by_upper ON held(upper_sid);"
+    "CREATE INDEX containers_by_base ON containers(base_sid) WHERE base_sid IS NOT NULL;";
+
+static const char *const steps[] = {step_1, step_2, step_3, step_4, step_5};
 const struct ld_schema ld_schema = {.steps = steps, .n_steps = LD_ARRAY_LEN(steps)};
 
 static int read_pragma(struct ld_db *db, const char *text, int64_t *ret, struct ld_err *err)

@@ -358,6 +358,55 @@ int ld_store_rollback(struct ld_store *store, const struct ld_write *w,
                       const struct ld_rollback *rollback, struct ld_removed *ret_removed,
                       struct ld_err *err);
 
+/* ---- folding ---- */
+
+/* The layers from a tip downwards that can be folded: states of containers, whole and counted. */
+struct ld_foldable {
+    struct ld_foldable_layer {
+        ld_sid sid;
+        uint64_t bytes, inodes;
+    } item[LD_MAX_LAYERS]; /* topmost first */
+    size_t n;              /* 0: not even the tip, or there is no such tip */
+};
+int ld_store_foldable(struct ld_store *store, ld_sid tip, struct ld_foldable *ret,
+                      struct ld_err *err);
+/* The first sid above `after` of such a layer on which no other stands; 0: none. */
+int ld_store_foldable_tip(struct ld_store *store, ld_sid after, ld_sid *ret, struct ld_err *err);
+
+struct ld_fold {
+    const ld_sid *run; /* topmost first: each stands on the next one */
+    size_t n;
+    const struct ld_layer *layer; /* new, on what the last of them stands on; parent_sid is not
+                                     looked at */
+};
+/* What stands on the run's topmost layer stands on `layer` instead. The run stays as it is, whether
+ * anybody else needs it or not, until ld_store_fold_release: those who have read the old chain may
+ * go on with it. conflict: the run is not what it was. No event: nothing has changed to be seen. */
+int ld_store_fold(struct ld_store *store, const struct ld_fold *fold, struct ld_err *err);
+/* tops: the topmost layers of folded runs. Nobody any more is about to use a chain he has read
+ * before the fold. The layers leave that nothing needs and no container can have mounted; those
+ * that one can are held. */
+int ld_store_fold_release(struct ld_store *store, const ld_sid *tops, size_t n,
+                          struct ld_removed *ret_removed, struct ld_err *err);
+
+/* A writable layer that layers are held for. */
+struct ld_held {
+    ld_sid upper_sid; /* 0: there are no more */
+    char *container;  /* the living one that has it; NULL: it is in the trash, or */
+    bool is_gone;     /* … deleted: let go of it */
+};
+void ld_held_done(struct ld_held *held);
+/* The first one above `after`. */
+int ld_store_held_next(struct ld_store *store, ld_sid after, struct ld_held *ret,
+                       struct ld_err *err);
+/* Nobody has anything of that writable layer mounted: what was held for it leaves, where nothing
+ * needs it. */
+int ld_store_held_drop(struct ld_store *store, ld_sid upper, struct ld_removed *ret_removed,
+                       struct ld_err *err);
+/* Start: lets go of what can't be mounted, and of folded layers whose release was cut off. Their
+ * directories are found by their trash rows. */
+int ld_store_folds_recover(struct ld_store *store, struct ld_err *err);
+
 /* ---- volumes ---- */
 
 /* As for containers. exists: the name is taken (details.id), or once.key has its object. Event

@@ -715,36 +715,6 @@ LD_API_TEST(snapshots, of_a_vfs_container_are_copies_of_what_it_changed)
     ld_expect_df_is_du(d, c);
 }
 
-LD_API_TEST(snapshots, have_a_limit_of_depth)
-{
-    static const char members[] = "'ephemeral':true";
-    cJSON *error = NULL;
-    int n = 0;
-
-    ld_have_base(c);
-    (void)ld_create(c, "web", "base", members);
-    for (; n < 400 && !error; n++) {
-        autofree char *text = ld_asprintf("%d", n);
-        const struct ld_reply *reply =
-            ld_call(c, &(struct ld_call){.method = "PUT",
-                                         .target = "/v1/containers/web/files?path=/n",
-                                         .content_type = "application/octet-stream",
-                                         .body = text,
-                                         .body_len = strlen(text)});
-
-        cr_assert_eq(reply->status, 200, "%d: %s", n, reply->body);
-        reply = ld_call(
-            c, &(struct ld_call){.method = "POST", .target = "/v1/containers/web/snapshots"});
-        if (reply->status != 201)
-            error = cJSON_GetObjectItem(reply->json, "error");
-    }
-    cr_assert(error);
-    cr_expect_str_eq(ld_str(error, "code"), "conflict");
-    cr_expect_geq(n, 398);
-    (void)ld_mount(c, "web");
-    ld_unmount(c, "web");
-}
-
 LD_TEST(snapshots, say_no_space_below_the_watermark_while_removals_work)
 {
     struct ld_daemon *d;

@@ -185,10 +185,10 @@ static void clear(struct ld_daemon *d)
         id = ld_textf("%s", ld_str(json, "items.0.id"));
         (void)ld_want(d->client, 204, "DELETE", NULL, "/v1/containers/%s", id.s);
     }
+    ld_wait_count(d, "layers", 5);
+    ld_wait_count(d, "staging", 0);
     ld_expect_df_is_du(d, d->client);
     cr_expect_eq(ld_data_count(d, "w"), 0);
-    cr_expect_eq(ld_data_count(d, "staging"), 0);
-    cr_expect_eq(ld_data_count(d, "layers"), 5);
 }
 
 static void pause_ms(long ms)
@@ -258,7 +258,7 @@ LD_API_TEST(restart, makes_a_container_writable_that_was_being_captured)
     ld_close_p(&place);
     ld_test_sh("! touch %s/x 2>/dev/null", at.s);
     /* And what was copied so far, marked as being made. */
-    ld_test_sh("cd %s; n=$(ls w); mkdir staging/capture-$((n+1)); touch staging/making-$((n+1));"
+    ld_test_sh("cd %s; n=$(ls w); mkdir staging/layer-$((n+1)); touch staging/making-$((n+1));"
                "mkdir layers/$((n+2)); touch staging/making-$((n+2))",
                d->data_root);
     ld_daemon_again(d);

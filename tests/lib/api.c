@@ -117,6 +117,27 @@ size_t ld_data_count(const struct ld_daemon *d, const char *name)
     return n;
 }
 
+struct counting {
+    const struct ld_daemon *d;
+    const char *name;
+    size_t n;
+};
+
+static bool has_count(void *arg)
+{
+    const struct counting *w = arg;
+
+    return ld_data_count(w->d, w->name) == w->n;
+}
+
+void ld_wait_count(const struct ld_daemon *d, const char *name, size_t n)
+{
+    struct counting w = {.d = d, .name = name, .n = n};
+
+    cr_expect(ld_test_wait(has_count, &w, 60), "%s has %zu names, not %zu", name,
+              ld_data_count(d, name), n);
+}
+
 static bool trash_is_empty(void *arg)
 {
     return ld_data_count(arg, "trash") == 0;

@@ -47,6 +47,8 @@ struct ld_usage;
 void ld_data_usage(const struct ld_daemon *d, struct ld_usage *ret);
 /* Number of entries of a directory below the data root ("w", "layers", "trash"). */
 size_t ld_data_count(const struct ld_daemon *d, const char *name);
+/* Waits until that number is n: layers are folded, and leave, in the background. */
+void ld_wait_count(const struct ld_daemon *d, const char *name, size_t n);
 /* Waits until the trash is empty. */
 void ld_wait_reaped(const struct ld_daemon *d);
 
