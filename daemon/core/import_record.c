@@ -232,7 +232,7 @@ static char *make_answer(const struct ld_import *imp)
         ld_import_tell_result(imp, &result);
         answer = imp->options->answer(imp->options->answer_arg, &result);
     }
-    return answer;
+    return answer; /* cppcheck-suppress returnDanglingLifetime; a text of its own */
 }
 
 int ld_import_record(struct ld_import *imp, struct ld_err *err)

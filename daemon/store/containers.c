@@ -16,7 +16,7 @@
     " config, spec_digest, boot_id, read_only, auto_remove, ever_mounted, damage, created_ns,"     \
     " version, removed_ns, base_sid"
 
-enum { PREFIX_MIN = 4, EXPIRE_AT_ONCE = 100 };
+enum { EXPIRE_AT_ONCE = 100 };
 
 /* ---- reading ---- */
 
@@ -108,14 +108,13 @@ static int get_by_name(struct ld_db *db, const char *name, struct ld_container *
                   name, ret, err);
 }
 
-/* 1: exactly one living id begins so; 0: none; -1: error, also when several do. */
+/* By how its id begins: one alone. */
 static int get_by_prefix(struct ld_db *db, const char *prefix, struct ld_container *ret,
                          struct ld_err *err)
 {
-    autofree char *to = ld_asprintf("%sg", prefix); /* behind every hex digit */
     autofree char *id = NULL;
     autosql stmt = ld_sql(db,
-                          "SELECT id FROM containers WHERE id >= ?1 AND id < ?2"
+                          "SELECT id FROM containers WHERE id >= ?1 AND id < ?1 || 'g'"
                           " AND removed_ns IS NULL ORDER BY id LIMIT 9",
                           err);
     int rc;
@@ -123,18 +122,8 @@ static int get_by_prefix(struct ld_db *db, const char *prefix, struct ld_contain
     if (!stmt)
         return -1;
     ld_bind(stmt, 1, prefix);
-    ld_bind(stmt, 2, to);
-    rc = ld_sql_next(stmt, err);
-    if (rc <= 0)
-        return rc;
-    id = ld_col_text(stmt, 0);
-    rc = ld_sql_next(stmt, err);
-    if (rc < 0)
-        return -1;
-    if (rc == 0)
-        return get_by_id(db, id, ret, err);
-    (void)sqlite3_reset(stmt); /* from the first one again */
-    return ld_candidates_error(stmt, "container", prefix, err);
+    rc = ld_only_id(stmt, "container", prefix, &id, err);
+    return rc > 0 ? get_by_id(db, id, ret, err) : rc;
 }
 
 int ld_store_container_get(struct ld_store *store, const char *id, struct ld_container *ret,
@@ -146,30 +135,24 @@ int ld_store_container_get(struct ld_store *store, const char *id, struct ld_con
     if (ld_read_begin(store, LD_READ_POINT, &read, err) < 0)
         return -1;
     rc = get_by_id(read.db, id, ret, err);
-    if (rc == 0)
-        return ld_err_missing(err, "container", id);
-    return rc < 0 ? -1 : 0;
+    return ld_want_row(rc, "container", id, err);
 }
 
 int ld_store_container_find(struct ld_store *store, const char *text, struct ld_container *ret,
                             struct ld_err *err)
 {
-    size_t n = strspn(text, "0123456789abcdef");
-    bool is_hex = text[n] == '\0';
     autoread read = {0};
     int rc = 0;
 
     if (ld_read_begin(store, LD_READ_POINT, &read, err) < 0)
         return -1;
-    if (is_hex && n == 64)
+    if (ld_text_is_id(text))
         rc = get_by_id(read.db, text, ret, err);
     if (rc == 0)
         rc = get_by_name(read.db, text, ret, err);
-    if (rc == 0 && is_hex && n >= PREFIX_MIN && n < 64)
+    if (rc == 0 && ld_text_is_prefix(text))
         rc = get_by_prefix(read.db, text, ret, err);
-    if (rc == 0)
-        return ld_err_missing(err, "container", text);
-    return rc < 0 ? -1 : 0;
+    return ld_want_row(rc, "container", text, err);
 }
 
 static sqlite3_stmt *list_statement(struct ld_db *db, struct ld_err *err)
@@ -189,9 +172,9 @@ static int list_containers(struct ld_db *db, const struct ld_container_query *qu
                            struct ld_container_page *page, struct ld_err *err)
 {
     autofree char *labels = ld_labels_json(query->labels, query->n_labels);
-    size_t max = ld_page_limit(query->limit), cap = 0, bytes = 0;
+    struct ld_paging paging = LD_PAGING(query->limit);
+    size_t cap = 0;
     autosql stmt = list_statement(db, err);
-    uint64_t last = 0;
     int rc;
 
     if (!stmt)
@@ -203,21 +186,15 @@ static int list_containers(struct ld_db *db, const struct ld_container_query *qu
     ld_bind(stmt, 5, query->volume_id);
     ld_bind(stmt, 6, query->until_ns);
     ld_bind(stmt, 7, labels);
-    ld_bind(stmt, 8, max + 1);
-    while ((rc = ld_sql_next(stmt, err)) > 0) {
+    ld_bind(stmt, 8, paging.max + 1);
+    while ((rc = ld_page_next(stmt, &paging, &page->next, err)) > 0) {
         struct ld_container *c;
 
-        if (page->n == max || bytes > LD_PAGE_BYTES) {
-            page->next = last;
-            return 0;
-        }
         ld_grow(&page->item, &cap, page->n + 1, sizeof(*page->item));
         c = &page->item[page->n++];
-        last = ld_col_u64(stmt, 0);
         read_container(stmt, c);
-        if (read_mounts(db, (int64_t)last, c, err) < 0)
+        if (read_mounts(db, (int64_t)paging.last, c, err) < 0)
             return -1;
-        bytes += ld_sql_row_bytes(stmt);
     }
     return rc;
 }
@@ -266,8 +243,8 @@ static int check_base(struct ld_tx *tx, const struct ld_container *c, bool is_cl
 
     if (c->image_id && !is_clone)
         rc = exists(tx->db, "SELECT 1 FROM images WHERE id = ?1", c->image_id, err);
-    if (rc <= 0)
-        return rc < 0 ? -1 : ld_err_missing(err, "image", c->image_id);
+    if (ld_want_row(rc, "image", c->image_id, err) < 0)
+        return -1;
     if (c->parent_sid != 0)
         rc = ld_layer_is_whole(tx->db, c->parent_sid, err);
     if (rc <= 0)
@@ -515,63 +492,40 @@ int ld_store_container_patch(struct ld_store *store, const struct ld_write *w, c
     return rc;
 }
 
-struct set {
-    const char *sql; /* ?1 id, ?2 text */
-    const char *id;
-    const char *text;
-    const char *event; /* or NULL */
-};
-
-static int set_text(struct ld_tx *tx, void *arg, struct ld_err *err)
-{
-    const struct set *set = arg;
-    autosql stmt = ld_sql(tx->db, set->sql, err);
-
-    if (!stmt)
-        return -1;
-    ld_bind(stmt, 1, set->id);
-    ld_bind(stmt, 2, set->text);
-    if (ld_sql_done(stmt, err) < 0)
-        return -1;
-    if (sqlite3_changes(ld_db_handle(tx->db)) == 0)
-        return ld_err_missing(err, "container", set->id);
-    if (!set->event)
-        return 0;
-    return ld_tx_note(tx, &(struct ld_note){.type = set->event, .kind = "container", .id = set->id},
-                      err);
-}
-
 int ld_store_container_set_driver_state(struct ld_store *store, const struct ld_write *w,
                                         const char *id, const char *state, struct ld_err *err)
 {
-    struct set set = {
+    struct ld_set set = {
         .sql = "UPDATE containers SET driver_state = ?2 WHERE id = ?1 AND removed_ns IS NULL",
+        .kind = "container",
         .id = id,
         .text = state};
 
-    return ld_store_write(store, w, LD_SYNC_FULL, set_text, &set, err);
+    return ld_store_set(store, w, LD_SYNC_FULL, &set, err);
 }
 
 int ld_store_container_set_ever_mounted(struct ld_store *store, const char *id, struct ld_err *err)
 {
     /* Without ?2 in use SQLite would refuse to bind it. */
-    struct set set = {.sql = "UPDATE containers SET ever_mounted = coalesce(?2, 1)"
-                             " WHERE id = ?1 AND removed_ns IS NULL",
-                      .id = id};
+    struct ld_set set = {.sql = "UPDATE containers SET ever_mounted = coalesce(?2, 1)"
+                                " WHERE id = ?1 AND removed_ns IS NULL",
+                         .kind = "container",
+                         .id = id};
 
-    return ld_store_write(store, &LD_WRITE_SELF, LD_SYNC_LAZY, set_text, &set, err);
+    return ld_store_set(store, &LD_WRITE_SELF, LD_SYNC_LAZY, &set, err);
 }
 
 int ld_store_container_set_damage(struct ld_store *store, const struct ld_write *w, const char *id,
                                   const char *reason, struct ld_err *err)
 {
-    struct set set = {.sql = "UPDATE containers SET damage = ?2, version = version + 1"
-                             " WHERE id = ?1 AND removed_ns IS NULL",
-                      .id = id,
-                      .text = reason,
-                      .event = reason ? "container.damaged" : "container.repaired"};
+    struct ld_set set = {.sql = "UPDATE containers SET damage = ?2, version = version + 1"
+                                " WHERE id = ?1 AND removed_ns IS NULL",
+                         .kind = "container",
+                         .id = id,
+                         .text = reason,
+                         .event = reason ? "container.damaged" : "container.repaired"};
 
-    return ld_store_write(store, w, LD_SYNC_FULL, set_text, &set, err);
+    return ld_store_set(store, w, LD_SYNC_FULL, &set, err);
 }
 
 /* ---- removing ---- */

@@ -12,8 +12,6 @@
 
 #define COLUMNS "seq, id, tip_sid, config, media_type, size, created_ns, version"
 
-enum { HEX_PREFIX_MIN = 4 };
-
 /* ---- reading ---- */
 
 static void read_image(sqlite3_stmt *stmt, struct ld_image *image)
@@ -75,9 +73,7 @@ int ld_store_image_get(struct ld_store *store, const char *id, struct ld_image *
     if (ld_read_begin(store, LD_READ_POINT, &read, err) < 0)
         return -1;
     rc = get_image(read.db, id, ret, err);
-    if (rc == 0)
-        return ld_err_set(err, LD_E_NOT_FOUND, "no such image: '%s'", id);
-    return rc < 0 ? -1 : 0;
+    return ld_want_row(rc, "image", id, err);
 }
 
 /* 1: *ret_id is the image a reference points to; 0: no such reference. */
@@ -107,58 +103,38 @@ int ld_store_image_by_ref(struct ld_store *store, const char *ref, struct ld_ima
     rc = find_ref(read.db, ref, &id, err);
     if (rc > 0)
         rc = get_image(read.db, id, ret, err);
-    if (rc == 0)
-        return ld_err_set(err, LD_E_NOT_FOUND, "no such image: '%s'", ref);
-    return rc < 0 ? -1 : 0;
+    return ld_want_row(rc, "image", ref, err);
 }
 
-/* 1: exactly one id begins so; 0: none; -1: error, also when several do. */
+/* 1: one id alone begins so; 0: none. */
 static int find_prefix(struct ld_db *db, const char *hex, char **ret_id, struct ld_err *err)
 {
-    autofree char *from = ld_asprintf("sha256:%s", hex);
-    autofree char *to = ld_asprintf("sha256:%sg", hex); /* behind every hex digit */
-    autosql stmt =
-        ld_sql(db, "SELECT id FROM images WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT 9", err);
-    autofree char *id = NULL;
-    int rc;
+    autosql stmt = ld_sql(db,
+                          "SELECT id FROM images WHERE id >= 'sha256:' || ?1"
+                          " AND id < 'sha256:' || ?1 || 'g' ORDER BY id LIMIT 9",
+                          err);
 
     if (!stmt)
         return -1;
-    ld_bind(stmt, 1, from);
-    ld_bind(stmt, 2, to);
-    rc = ld_sql_next(stmt, err);
-    if (rc <= 0)
-        return rc;
-    id = ld_col_text(stmt, 0);
-    rc = ld_sql_next(stmt, err);
-    if (rc < 0)
-        return -1;
-    if (rc > 0) {
-        (void)sqlite3_reset(stmt); /* from the first one again */
-        return ld_candidates_error(stmt, "image", hex, err);
-    }
-    *ret_id = ld_steal(&id);
-    return 1;
+    ld_bind(stmt, 1, hex);
+    return ld_only_id(stmt, "image", hex, ret_id, err);
 }
 
 int ld_store_image_by_prefix(struct ld_store *store, const char *prefix, struct ld_image *ret,
                              struct ld_err *err)
 {
     const char *hex = strncmp(prefix, "sha256:", 7) == 0 ? prefix + 7 : prefix;
-    size_t n = strspn(hex, "0123456789abcdef");
     autofree char *id = NULL;
     autoread read = {0};
     int rc = 0;
 
     if (ld_read_begin(store, LD_READ_POINT, &read, err) < 0)
         return -1;
-    if (n >= HEX_PREFIX_MIN && n <= 64 && hex[n] == '\0')
+    if (ld_text_is_prefix(hex) || ld_text_is_id(hex))
         rc = find_prefix(read.db, hex, &id, err);
     if (rc > 0)
         rc = get_image(read.db, id, ret, err);
-    if (rc == 0)
-        return ld_err_set(err, LD_E_NOT_FOUND, "no such image: '%s'", prefix);
-    return rc < 0 ? -1 : 0;
+    return ld_want_row(rc, "image", prefix, err);
 }
 
 static int list_images(struct ld_db *db, const struct ld_image_query *query,
@@ -172,8 +148,8 @@ static int list_images(struct ld_db *db, const struct ld_image_query *query,
                " AND (?3 = 0 OR (?3 > 0) = NOT EXISTS(SELECT 1 FROM refs WHERE image_id = i.id))"
                " AND (?4 = 0 OR created_ns < ?4) ORDER BY seq LIMIT ?5",
                err);
-    size_t max = ld_page_limit(query->limit), cap = 0, bytes = 0;
-    uint64_t last = 0;
+    struct ld_paging paging = LD_PAGING(query->limit);
+    size_t cap = 0;
     int rc;
 
     if (!stmt)
@@ -182,21 +158,15 @@ static int list_images(struct ld_db *db, const struct ld_image_query *query,
     ld_bind(stmt, 2, query->ref_glob);
     ld_bind(stmt, 3, query->dangling);
     ld_bind(stmt, 4, query->until_ns);
-    ld_bind(stmt, 5, max + 1);
-    while ((rc = ld_sql_next(stmt, err)) > 0) {
+    ld_bind(stmt, 5, paging.max + 1);
+    while ((rc = ld_page_next(stmt, &paging, &page->next, err)) > 0) {
         struct ld_image *image;
 
-        if (page->n == max || bytes > LD_PAGE_BYTES) {
-            page->next = last;
-            return 0;
-        }
         ld_grow(&page->item, &cap, page->n + 1, sizeof(*page->item));
         image = &page->item[page->n++];
         read_image(stmt, image);
         if (read_refs(db, image->id, image, err) < 0)
             return -1;
-        bytes += ld_sql_row_bytes(stmt);
-        last = ld_col_u64(stmt, 0);
     }
     return rc;
 }

@@ -157,10 +157,40 @@ int ld_err_version(struct ld_err *err, const char *kind, const char *id, uint64_
 /* The users that a statement (kind, id, name) lists, 1,000 at most; as err's details. */
 int ld_users_read(sqlite3_stmt *stmt, struct ld_users *ret, struct ld_err *err) ld_must_check;
 int ld_users_details(const struct ld_users *users, struct ld_err *err);
-/* {"candidates":[…]} of a statement (id), for an ambiguous prefix. */
-int ld_candidates_error(sqlite3_stmt *stmt, const char *what, const char *text, struct ld_err *err);
-/* A page's limit, kept within bounds. */
-size_t ld_page_limit(size_t limit);
+
+/* A text that names an object may be its id (64 hex digits), its name, or the first 4 or more
+ * digits of its id. */
+bool ld_text_is_id(const char *text);
+bool ld_text_is_prefix(const char *text);
+/* The only id that a statement finds (column 0, nine rows at most): 1; 0: none. conflict with
+ * details.candidates: several. */
+int ld_only_id(sqlite3_stmt *stmt, const char *kind, const char *prefix, char **ret_id,
+               struct ld_err *err) ld_must_check;
+/* What a lookup found (1, 0, -1) for somebody who needs it: 0, -1; not_found for 0. */
+int ld_want_row(int rc, const char *kind, const char *text, struct ld_err *err) ld_must_check;
+
+/* Pages. Column 0 is a row's place, and one row more than `max` is asked for. */
+struct ld_paging {
+    size_t max, n, bytes;
+    uint64_t last;
+};
+enum { LD_PAGE_BYTES = 8 << 20 };   /* a page ends early when its rows are this large */
+size_t ld_page_limit(size_t limit); /* kept within bounds */
+#define LD_PAGING(limit) ((struct ld_paging){.max = ld_page_limit(limit)})
+/* 1: another row; 0: the end of the page, *ret_next is set if there is one more. */
+int ld_page_next(sqlite3_stmt *stmt, struct ld_paging *p, uint64_t *ret_next,
+                 struct ld_err *err) ld_must_check;
+
+/* A column of one row is set, and that noted. */
+struct ld_set {
+    const char *sql; /* ?1 id, ?2 text */
+    const char *kind, *id;
+    const char *text;
+    const char *event; /* or NULL */
+};
+int ld_store_set(struct ld_store *store, const struct ld_write *w, enum ld_sync sync,
+                 const struct ld_set *set, struct ld_err *err);
+
 /* [["key","value"],…] for a statement that filters by labels; NULL: no filter. */
 char *ld_labels_json(const struct ld_label *labels, size_t n);
 /* Does labels column `col` hold every pair of parameter `param`? NULL passes everything. */
@@ -168,7 +198,5 @@ char *ld_labels_json(const struct ld_label *labels, size_t n);
     "(" param " IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(" param ") f WHERE NOT EXISTS ("    \
     "SELECT 1 FROM json_each(" col ") l WHERE l.key = json_extract(f.value, '$[0]') AND "          \
     "(json_extract(f.value, '$[1]') IS NULL OR l.value = json_extract(f.value, '$[1]')))))"
-
-enum { LD_PAGE_BYTES = 8 << 20 }; /* a page ends early when its rows are this large */
 
 int64_t ld_now_ns(void); /* CLOCK_REALTIME */

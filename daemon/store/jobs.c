@@ -81,8 +81,8 @@ static int finish_job(struct ld_tx *tx, void *arg, struct ld_err *err)
         return -1;
     ld_bind(find, 1, job->id);
     rc = ld_sql_int(find, &state, err);
-    if (rc <= 0)
-        return rc < 0 ? -1 : ld_err_missing(err, "job", job->id);
+    if (ld_want_row(rc, "job", job->id, err) < 0)
+        return -1;
     if (state != LD_JOB_RUNNING)
         return ld_err_set(err, LD_E_CONFLICT, "job '%s' has ended already (%s)", job->id,
                           ld_job_state_name((enum ld_job_state)state));
@@ -113,82 +113,66 @@ int ld_store_job_finish(struct ld_store *store, const struct ld_write *w,
     return ld_store_write(store, w, LD_SYNC_FULL, finish_job, &copy, err);
 }
 
-int ld_store_job_get(struct ld_store *store, const char *id, struct ld_job_record *ret,
-                     struct ld_err *err)
+/* 1: found; 0: no such job. */
+static int get_job(struct ld_db *db, const char *id, struct ld_job_record *ret, struct ld_err *err)
 {
-    autoread read = {0};
-    autosql stmt = NULL;
+    autosql stmt = ld_sql(db, "SELECT " COLUMNS " FROM jobs WHERE id = ?1", err);
     int rc;
 
-    if (ld_read_begin(store, LD_READ_POINT, &read, err) < 0)
-        return -1;
-    stmt = ld_sql(read.db, "SELECT " COLUMNS " FROM jobs WHERE id = ?1", err);
     if (!stmt)
         return -1;
     ld_bind(stmt, 1, id);
     rc = ld_sql_next(stmt, err);
-    if (rc <= 0)
-        return rc < 0 ? -1 : ld_err_missing(err, "job", id);
-    read_job(stmt, ret);
-    return 0;
+    if (rc > 0)
+        read_job(stmt, ret);
+    return rc;
 }
 
-/* 1: exactly one id begins so; 0: none; -1: error, also when several do. */
-static int get_by_prefix(struct ld_db *db, const char *prefix, struct ld_job_record *ret,
-                         struct ld_err *err)
+int ld_store_job_get(struct ld_store *store, const char *id, struct ld_job_record *ret,
+                     struct ld_err *err)
 {
-    autofree char *to = ld_asprintf("%sg", prefix); /* behind every hex digit */
+    autoread read = {0};
+
+    if (ld_read_begin(store, LD_READ_POINT, &read, err) < 0)
+        return -1;
+    return ld_want_row(get_job(read.db, id, ret, err), "job", id, err);
+}
+
+static int find_prefix(struct ld_db *db, const char *prefix, char **ret_id, struct ld_err *err)
+{
     autosql stmt = ld_sql(
-        db, "SELECT " COLUMNS " FROM jobs WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT 9", err);
-    struct ld_job_record found LD_AUTO(ld_job_record_done) = {.id = NULL};
-    autosql ids = NULL;
-    int rc;
+        db, "SELECT id FROM jobs WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY id LIMIT 9", err);
 
     if (!stmt)
         return -1;
     ld_bind(stmt, 1, prefix);
-    ld_bind(stmt, 2, to);
-    rc = ld_sql_next(stmt, err);
-    if (rc <= 0)
-        return rc;
-    read_job(stmt, &found);
-    rc = ld_sql_next(stmt, err);
-    if (rc < 0)
-        return -1;
-    if (rc == 0) {
-        *ret = ld_steal(&found);
-        return 1;
-    }
-    ids = ld_sql(db, "SELECT id FROM jobs WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT 9", err);
-    if (!ids)
-        return -1;
-    ld_bind(ids, 1, prefix);
-    ld_bind(ids, 2, to);
-    return ld_candidates_error(ids, "job", prefix, err);
+    return ld_only_id(stmt, "job", prefix, ret_id, err);
 }
 
 int ld_store_job_find(struct ld_store *store, const char *text, struct ld_job_record *ret,
                       struct ld_err *err)
 {
-    size_t n = strspn(text, "0123456789abcdef");
+    autofree char *id = NULL;
     autoread read = {0};
     int rc = 0;
 
     if (ld_read_begin(store, LD_READ_POINT, &read, err) < 0)
         return -1;
-    if (n >= PREFIX_MIN && n <= ID_LEN && text[n] == '\0')
-        rc = get_by_prefix(read.db, text, ret, err);
-    if (rc == 0)
-        return ld_err_missing(err, "job", text);
-    return rc < 0 ? -1 : 0;
+    if (ld_text_is_id(text))
+        rc = get_job(read.db, text, ret, err);
+    else if (ld_text_is_prefix(text))
+        rc = find_prefix(read.db, text, &id, err);
+    if (rc > 0 && id)
+        rc = get_job(read.db, id, ret, err);
+    return ld_want_row(rc, "job", text, err);
 }
 
 int ld_store_job_list(struct ld_store *store, const struct ld_job_query *query,
                       struct ld_job_page *ret, struct ld_err *err)
 {
     LD_AUTO(ld_job_page_done) struct ld_job_page page = {0};
-    size_t max = ld_page_limit(query->limit), cap = 0, bytes = 0;
-    uint64_t last = 0;
+    struct ld_paging paging = LD_PAGING(query->limit);
+    size_t cap = 0;
     autoread read = {0};
     autosql stmt = NULL;
     int rc;
@@ -204,16 +188,10 @@ int ld_store_job_list(struct ld_store *store, const struct ld_job_query *query,
     ld_bind(stmt, 1, query->after);
     ld_bind(stmt, 2, query->kind);
     ld_bind(stmt, 3, query->state);
-    ld_bind(stmt, 4, max + 1);
-    while ((rc = ld_sql_next(stmt, err)) > 0) {
-        if (page.n == max || bytes > LD_PAGE_BYTES) {
-            page.next = last;
-            break;
-        }
+    ld_bind(stmt, 4, paging.max + 1);
+    while ((rc = ld_page_next(stmt, &paging, &page.next, err)) > 0) {
         ld_grow(&page.item, &cap, page.n + 1, sizeof(*page.item));
         read_job(stmt, &page.item[page.n++]);
-        bytes += ld_sql_row_bytes(stmt);
-        last = ld_col_u64(stmt, 0);
     }
     if (rc < 0)
         return -1;

@@ -116,7 +116,8 @@ int ld_store_layer_list(struct ld_store *store, uint64_t after, size_t limit,
                         struct ld_layer_page *ret, struct ld_err *err)
 {
     LD_AUTO(ld_layer_page_done) struct ld_layer_page page = {0};
-    size_t max = ld_page_limit(limit), cap = 0;
+    struct ld_paging paging = LD_PAGING(limit);
+    size_t cap = 0;
     autoread read = {0};
     autosql stmt = NULL;
     int rc;
@@ -128,12 +129,8 @@ int ld_store_layer_list(struct ld_store *store, uint64_t after, size_t limit,
     if (!stmt)
         return -1;
     ld_bind(stmt, 1, after);
-    ld_bind(stmt, 2, max + 1);
-    while ((rc = ld_sql_next(stmt, err)) > 0) {
-        if (page.n == max) {
-            page.next = page.item[page.n - 1].sid;
-            break;
-        }
+    ld_bind(stmt, 2, paging.max + 1);
+    while ((rc = ld_page_next(stmt, &paging, &page.next, err)) > 0) {
         ld_grow(&page.item, &cap, page.n + 1, sizeof(*page.item));
         read_layer(stmt, &page.item[page.n++]);
     }

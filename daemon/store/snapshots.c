@@ -12,8 +12,6 @@
 
 #define COLUMNS "seq, id, owner_id, name, labels, tip_sid, fuzzy, created_ns, version"
 
-enum { PREFIX_MIN = 4 };
-
 /* ---- reading ---- */
 
 static void read_snapshot(sqlite3_stmt *stmt, struct ld_snapshot *s)
@@ -64,11 +62,10 @@ static int get_by_name(struct ld_db *db, const char *owner, const char *name,
 static int get_by_prefix(struct ld_db *db, const char *owner, const char *prefix,
                          struct ld_snapshot *ret, struct ld_err *err)
 {
-    autofree char *to = ld_asprintf("%sg", prefix); /* behind every hex digit */
     autofree char *id = NULL;
     autosql stmt = ld_sql(db,
-                          "SELECT id FROM snapshots WHERE owner_id = ?1 AND id >= ?2 AND id < ?3"
-                          " ORDER BY id LIMIT 9",
+                          "SELECT id FROM snapshots WHERE owner_id = ?1 AND id >= ?2"
+                          " AND id < ?2 || 'g' ORDER BY id LIMIT 9",
                           err);
     int rc;
 
@@ -76,47 +73,33 @@ static int get_by_prefix(struct ld_db *db, const char *owner, const char *prefix
         return -1;
     ld_bind(stmt, 1, owner);
     ld_bind(stmt, 2, prefix);
-    ld_bind(stmt, 3, to);
-    rc = ld_sql_next(stmt, err);
-    if (rc <= 0)
-        return rc;
-    id = ld_col_text(stmt, 0);
-    rc = ld_sql_next(stmt, err);
-    if (rc < 0)
-        return -1;
-    if (rc == 0)
-        return get_by_id(db, owner, id, ret, err);
-    (void)sqlite3_reset(stmt); /* from the first one again */
-    return ld_candidates_error(stmt, "snapshot", prefix, err);
+    rc = ld_only_id(stmt, "snapshot", prefix, &id, err);
+    return rc > 0 ? get_by_id(db, owner, id, ret, err) : rc;
 }
 
 int ld_store_snapshot_find(struct ld_store *store, const char *owner, const char *text,
                            struct ld_snapshot *ret, struct ld_err *err)
 {
-    size_t n = strspn(text, "0123456789abcdef");
-    bool is_hex = text[n] == '\0';
     autoread read = {0};
     int rc = 0;
 
     if (ld_read_begin(store, LD_READ_POINT, &read, err) < 0)
         return -1;
-    if (is_hex && n == 64)
+    if (ld_text_is_id(text))
         rc = get_by_id(read.db, owner, text, ret, err);
     if (rc == 0)
         rc = get_by_name(read.db, owner, text, ret, err);
-    if (rc == 0 && is_hex && n >= PREFIX_MIN && n < 64)
+    if (rc == 0 && ld_text_is_prefix(text))
         rc = get_by_prefix(read.db, owner, text, ret, err);
-    if (rc == 0)
-        return ld_err_missing(err, "snapshot", text);
-    return rc < 0 ? -1 : 0;
+    return ld_want_row(rc, "snapshot", text, err);
 }
 
 static int list_snapshots(struct ld_db *db, const struct ld_snapshot_query *query,
                           struct ld_snapshot_page *page, struct ld_err *err)
 {
     autofree char *labels = ld_labels_json(query->labels, query->n_labels);
-    size_t max = ld_page_limit(query->limit), cap = 0, bytes = 0;
-    uint64_t last = 0;
+    struct ld_paging paging = LD_PAGING(query->limit);
+    size_t cap = 0;
     autosql stmt = ld_sql(db,
                           "SELECT " COLUMNS " FROM snapshots s WHERE owner_id = ?1 AND seq > ?2"
                           " AND (?3 IS NULL OR name GLOB ?3) AND (?4 = 0 OR created_ns < ?4)"
@@ -131,16 +114,10 @@ static int list_snapshots(struct ld_db *db, const struct ld_snapshot_query *quer
     ld_bind(stmt, 3, query->name_glob);
     ld_bind(stmt, 4, query->until_ns);
     ld_bind(stmt, 5, labels);
-    ld_bind(stmt, 6, max + 1);
-    while ((rc = ld_sql_next(stmt, err)) > 0) {
-        if (page->n == max || bytes > LD_PAGE_BYTES) {
-            page->next = last;
-            return 0;
-        }
+    ld_bind(stmt, 6, paging.max + 1);
+    while ((rc = ld_page_next(stmt, &paging, &page->next, err)) > 0) {
         ld_grow(&page->item, &cap, page->n + 1, sizeof(*page->item));
         read_snapshot(stmt, &page->item[page->n++]);
-        last = ld_col_u64(stmt, 0);
-        bytes += ld_sql_row_bytes(stmt);
     }
     return rc;
 }
@@ -349,8 +326,8 @@ static int remove_snapshot(struct ld_tx *tx, void *arg, struct ld_err *err)
 
     if (rc == 0)
         rc = get_by_id(tx->db, r->owner, r->id, &s, err);
-    if (rc <= 0)
-        return rc < 0 ? -1 : ld_err_missing(err, "snapshot", r->id);
+    if (ld_want_row(rc, "snapshot", r->id, err) < 0)
+        return -1;
     if (r->if_match != 0 && r->if_match != s.version)
         return ld_err_version(err, "snapshot", s.id, s.version, r->if_match);
     stmt = ld_sql(tx->db, "DELETE FROM snapshots WHERE id = ?1", err);
@@ -397,8 +374,8 @@ static int roll_back(struct ld_tx *tx, void *arg, struct ld_err *err)
 
     if (rc == 0)
         rc = get_by_id(tx->db, c.id, r->what->snapshot, &s, err);
-    if (rc <= 0)
-        return rc < 0 ? -1 : ld_err_missing(err, "snapshot", r->what->snapshot);
+    if (ld_want_row(rc, "snapshot", r->what->snapshot, err) < 0)
+        return -1;
     rc = s.tip_sid ? ld_layer_is_whole(tx->db, s.tip_sid, err) : 1;
     if (rc <= 0)
         return rc < 0 ? -1

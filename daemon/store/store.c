@@ -35,11 +35,6 @@ int64_t ld_now_ns(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-size_t ld_page_limit(size_t limit)
-{
-    return limit == 0 || limit > LD_STORE_PAGE_MAX ? LD_STORE_PAGE_MAX : limit;
-}
-
 /* ---- meta ---- */
 
 static int meta_int(struct ld_db *db, const char *key, int64_t *ret, struct ld_err *err)

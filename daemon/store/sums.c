@@ -57,8 +57,8 @@ int ld_store_image_usages(struct ld_store *store, uint64_t after, size_t limit,
                           struct ld_image_usage_page *ret, struct ld_err *err)
 {
     LD_AUTO(ld_image_usage_page_done) struct ld_image_usage_page page = {0};
-    size_t max = ld_page_limit(limit), cap = 0;
-    uint64_t last = 0;
+    struct ld_paging paging = LD_PAGING(limit);
+    size_t cap = 0;
     autoread read = {0};
     autosql stmt = NULL;
     int rc;
@@ -76,17 +76,12 @@ int ld_store_image_usages(struct ld_store *store, uint64_t after, size_t limit,
     if (!stmt)
         return -1;
     ld_bind(stmt, 1, after);
-    ld_bind(stmt, 2, max + 1);
-    while ((rc = ld_sql_next(stmt, err)) > 0) {
-        if (page.n == max) {
-            page.next = last;
-            break;
-        }
+    ld_bind(stmt, 2, paging.max + 1);
+    while ((rc = ld_page_next(stmt, &paging, &page.next, err)) > 0) {
         ld_grow(&page.item, &cap, page.n + 1, sizeof(*page.item));
         page.item[page.n++] = (struct ld_image_usage){.id = ld_col_text(stmt, 1),
                                                       .shared = ld_col_u64(stmt, 2),
                                                       .unique = ld_col_u64(stmt, 3)};
-        last = ld_col_u64(stmt, 0);
     }
     if (rc < 0)
         return -1;

@@ -59,7 +59,8 @@ int ld_store_trash_list(struct ld_store *store, const struct ld_trash_query *que
                         struct ld_trash_page *ret, struct ld_err *err)
 {
     LD_AUTO(ld_trash_page_done) struct ld_trash_page page = {0};
-    size_t max = ld_page_limit(query->limit), cap = 0;
+    struct ld_paging paging = LD_PAGING(query->limit);
+    size_t cap = 0;
     autoread read = {0};
     autosql stmt = NULL;
     int rc;
@@ -78,12 +79,8 @@ int ld_store_trash_list(struct ld_store *store, const struct ld_trash_query *que
     ld_bind(stmt, 2, query->only_due);
     ld_bind(stmt, 3, query->kind);
     ld_bind(stmt, 4, query->name_glob);
-    ld_bind(stmt, 5, max + 1);
-    while ((rc = ld_sql_next(stmt, err)) > 0) {
-        if (page.n == max) {
-            page.next = page.item[page.n - 1].sid;
-            break;
-        }
+    ld_bind(stmt, 5, paging.max + 1);
+    while ((rc = ld_page_next(stmt, &paging, &page.next, err)) > 0) {
         ld_grow(&page.item, &cap, page.n + 1, sizeof(*page.item));
         read_trash(stmt, &page.item[page.n++]);
     }

@@ -10,8 +10,6 @@
     "seq, id, sid, name, anonymous, seeded, labels, spec_digest, damage, created_ns, version,"     \
     " removed_ns"
 
-enum { PREFIX_MIN = 4 };
-
 /* ---- reading ---- */
 
 static void read_volume(sqlite3_stmt *stmt, struct ld_volume *v)
@@ -60,14 +58,13 @@ static int get_by_name(struct ld_db *db, const char *name, struct ld_volume *ret
                   name, ret, err);
 }
 
-/* 1: exactly one living id begins so; 0: none; -1: error, also when several do. */
+/* By how its id begins: one alone. */
 static int get_by_prefix(struct ld_db *db, const char *prefix, struct ld_volume *ret,
                          struct ld_err *err)
 {
-    autofree char *to = ld_asprintf("%sg", prefix); /* behind every hex digit */
     autofree char *id = NULL;
     autosql stmt = ld_sql(db,
-                          "SELECT id FROM volumes WHERE id >= ?1 AND id < ?2"
+                          "SELECT id FROM volumes WHERE id >= ?1 AND id < ?1 || 'g'"
                           " AND removed_ns IS NULL ORDER BY id LIMIT 9",
                           err);
     int rc;
@@ -75,18 +72,8 @@ static int get_by_prefix(struct ld_db *db, const char *prefix, struct ld_volume 
     if (!stmt)
         return -1;
     ld_bind(stmt, 1, prefix);
-    ld_bind(stmt, 2, to);
-    rc = ld_sql_next(stmt, err);
-    if (rc <= 0)
-        return rc;
-    id = ld_col_text(stmt, 0);
-    rc = ld_sql_next(stmt, err);
-    if (rc < 0)
-        return -1;
-    if (rc == 0)
-        return ld_volume_row(db, id, ret, err);
-    (void)sqlite3_reset(stmt); /* from the first one again */
-    return ld_candidates_error(stmt, "volume", prefix, err);
+    rc = ld_only_id(stmt, "volume", prefix, &id, err);
+    return rc > 0 ? ld_volume_row(db, id, ret, err) : rc;
 }
 
 int ld_store_volume_get(struct ld_store *store, const char *id, struct ld_volume *ret,
@@ -98,9 +85,7 @@ int ld_store_volume_get(struct ld_store *store, const char *id, struct ld_volume
     if (ld_read_begin(store, LD_READ_POINT, &read, err) < 0)
         return -1;
     rc = ld_volume_row(read.db, id, ret, err);
-    if (rc == 0)
-        return ld_err_missing(err, "volume", id);
-    return rc < 0 ? -1 : 0;
+    return ld_want_row(rc, "volume", id, err);
 }
 
 int ld_store_volume_by_name(struct ld_store *store, const char *name, struct ld_volume *ret,
@@ -112,30 +97,24 @@ int ld_store_volume_by_name(struct ld_store *store, const char *name, struct ld_
     if (ld_read_begin(store, LD_READ_POINT, &read, err) < 0)
         return -1;
     rc = get_by_name(read.db, name, ret, err);
-    if (rc == 0)
-        return ld_err_missing(err, "volume", name);
-    return rc < 0 ? -1 : 0;
+    return ld_want_row(rc, "volume", name, err);
 }
 
 int ld_store_volume_find(struct ld_store *store, const char *text, struct ld_volume *ret,
                          struct ld_err *err)
 {
-    size_t n = strspn(text, "0123456789abcdef");
-    bool is_hex = text[n] == '\0';
     autoread read = {0};
     int rc = 0;
 
     if (ld_read_begin(store, LD_READ_POINT, &read, err) < 0)
         return -1;
-    if (is_hex && n == 64)
+    if (ld_text_is_id(text))
         rc = ld_volume_row(read.db, text, ret, err);
     if (rc == 0)
         rc = get_by_name(read.db, text, ret, err);
-    if (rc == 0 && is_hex && n >= PREFIX_MIN && n < 64)
+    if (rc == 0 && ld_text_is_prefix(text))
         rc = get_by_prefix(read.db, text, ret, err);
-    if (rc == 0)
-        return ld_err_missing(err, "volume", text);
-    return rc < 0 ? -1 : 0;
+    return ld_want_row(rc, "volume", text, err);
 }
 
 /* Mounted by a living container. */
@@ -159,9 +138,9 @@ static int list_volumes(struct ld_db *db, const struct ld_volume_query *query,
                         struct ld_volume_page *page, struct ld_err *err)
 {
     autofree char *labels = ld_labels_json(query->labels, query->n_labels);
-    size_t max = ld_page_limit(query->limit), cap = 0, bytes = 0;
+    struct ld_paging paging = LD_PAGING(query->limit);
+    size_t cap = 0;
     autosql stmt = list_statement(db, err);
-    uint64_t last = 0;
     int rc;
 
     if (!stmt)
@@ -172,16 +151,10 @@ static int list_volumes(struct ld_db *db, const struct ld_volume_query *query,
     ld_bind(stmt, 4, query->anonymous);
     ld_bind(stmt, 5, query->until_ns);
     ld_bind(stmt, 6, labels);
-    ld_bind(stmt, 7, max + 1);
-    while ((rc = ld_sql_next(stmt, err)) > 0) {
-        if (page->n == max || bytes > LD_PAGE_BYTES) {
-            page->next = last;
-            return 0;
-        }
+    ld_bind(stmt, 7, paging.max + 1);
+    while ((rc = ld_page_next(stmt, &paging, &page->next, err)) > 0) {
         ld_grow(&page->item, &cap, page->n + 1, sizeof(*page->item));
         read_volume(stmt, &page->item[page->n++]);
-        bytes += ld_sql_row_bytes(stmt);
-        last = ld_col_u64(stmt, 0);
     }
     return rc;
 }
@@ -335,52 +308,28 @@ int ld_store_volume_ensure(struct ld_store *store, const struct ld_write *w,
 
 /* ---- changing ---- */
 
-struct set {
-    const char *sql; /* ?1 id, ?2 text */
-    const char *id;
-    const char *text;
-    const char *event; /* or NULL */
-};
-
-static int set_text(struct ld_tx *tx, void *arg, struct ld_err *err)
-{
-    const struct set *set = arg;
-    autosql stmt = ld_sql(tx->db, set->sql, err);
-
-    if (!stmt)
-        return -1;
-    ld_bind(stmt, 1, set->id);
-    ld_bind(stmt, 2, set->text);
-    if (ld_sql_done(stmt, err) < 0)
-        return -1;
-    if (sqlite3_changes(ld_db_handle(tx->db)) == 0)
-        return ld_err_missing(err, "volume", set->id);
-    if (!set->event)
-        return 0;
-    return ld_tx_note(tx, &(struct ld_note){.type = set->event, .kind = "volume", .id = set->id},
-                      err);
-}
-
 int ld_store_volume_set_seeded(struct ld_store *store, const struct ld_write *w, const char *id,
                                struct ld_err *err)
 {
-    struct set set = {.sql = "UPDATE volumes SET seeded = coalesce(?2, 1), version = version + 1"
-                             " WHERE id = ?1 AND removed_ns IS NULL",
-                      .id = id};
+    struct ld_set set = {.sql = "UPDATE volumes SET seeded = coalesce(?2, 1), version = version + 1"
+                                " WHERE id = ?1 AND removed_ns IS NULL",
+                         .kind = "volume",
+                         .id = id};
 
-    return ld_store_write(store, w, LD_SYNC_FULL, set_text, &set, err);
+    return ld_store_set(store, w, LD_SYNC_FULL, &set, err);
 }
 
 int ld_store_volume_set_damage(struct ld_store *store, const struct ld_write *w, const char *id,
                                const char *reason, struct ld_err *err)
 {
-    struct set set = {.sql = "UPDATE volumes SET damage = ?2, version = version + 1"
-                             " WHERE id = ?1 AND removed_ns IS NULL",
-                      .id = id,
-                      .text = reason,
-                      .event = reason ? "volume.damaged" : "volume.repaired"};
+    struct ld_set set = {.sql = "UPDATE volumes SET damage = ?2, version = version + 1"
+                                " WHERE id = ?1 AND removed_ns IS NULL",
+                         .kind = "volume",
+                         .id = id,
+                         .text = reason,
+                         .event = reason ? "volume.damaged" : "volume.repaired"};
 
-    return ld_store_write(store, w, LD_SYNC_FULL, set_text, &set, err);
+    return ld_store_set(store, w, LD_SYNC_FULL, &set, err);
 }
 
 /* ---- removing ---- */
@@ -441,8 +390,8 @@ static int remove_volume(struct ld_tx *tx, void *arg, struct ld_err *err)
     struct removal *removal = arg;
     int rc = ld_volume_row(tx->db, removal->id, &v, err);
 
-    if (rc <= 0)
-        return rc < 0 ? -1 : ld_err_missing(err, "volume", removal->id);
+    if (ld_want_row(rc, "volume", removal->id, err) < 0)
+        return -1;
     if (removal->how->if_match != 0 && removal->how->if_match != v.version)
         return ld_err_version(err, "volume", v.id, v.version, removal->how->if_match);
     if (refuse_used(tx, &v, err) < 0)

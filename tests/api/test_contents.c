@@ -26,8 +26,9 @@ static struct ld_blob list(struct ld_client *c, const char *target, int limit)
 
             ld_buf_addf(&text, "%s %s\n", kind ? kind : ld_str(item, "type"), ld_str(item, "path"));
         }
-        next = ld_is_null(json, "next") ? (struct ld_text){""}
-                                        : ld_textf("after=%s&", ld_str(json, "next"));
+        next = (struct ld_text){""};
+        if (!ld_is_null(json, "next"))
+            next = ld_textf("after=%s&", ld_str(json, "next"));
     } while (next.s[0]);
     return (struct ld_blob){.data = ld_buf_take(&text)};
 }
