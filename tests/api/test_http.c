@@ -256,7 +256,6 @@ LD_API_TEST(http, refuses_what_it_cannot_honour_yet)
         {"POST", "/v1/containers", "{'image':'base','idmap':'auto'}"},
         {"PUT", "/v1/containers/a", "{'image':'base','size_limit':1048576}"},
         {"PATCH", "/v1/containers/web", "{'size_limit':1048576}"},
-        {"POST", "/v1/containers/web/mount", "{'target':'/srv'}"},
         {"POST", "/v1/volumes", "{'size_limit':1048576}"},
         {"PUT", "/v1/volumes/a", "{'size_limit':1048576}"},
     };
