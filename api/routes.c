@@ -19,6 +19,7 @@ struct ld_api *ld_api_new(struct ld_core *core, struct ld_router *router)
     api->core = core;
     api->followers = ld_followers_new(core);
     ld_routes_system(router);
+    ld_routes_check(router);
     ld_routes_events(router);
     ld_routes_metrics(router);
     ld_routes_images(router);

@@ -29,6 +29,7 @@ void ld_routes_contents(struct ld_router *router); /* of images and layers */
 void ld_routes_import(struct ld_router *router);
 void ld_routes_image_export(struct ld_router *router);
 void ld_routes_jobs(struct ld_router *router);
+void ld_routes_check(struct ld_router *router);
 void ld_routes_system(struct ld_router *router); /* version, info, df */
 void ld_routes_events(struct ld_router *router);
 void ld_routes_metrics(struct ld_router *router);

@@ -14,6 +14,7 @@ extern const struct ld_cmd_group ld_cmds_trash;
 extern const struct ld_cmd_group ld_cmds_layer;
 extern const struct ld_cmd_group ld_cmds_job;
 extern const struct ld_cmd_group ld_cmds_system;
+extern const struct ld_cmd_group ld_cmds_check; /* also "system …" */
 extern const struct ld_cmd_group ld_cmds_other; /* inspect, api, help, completion */
 
 /* All of them, NULL at the end. */

@@ -2,22 +2,18 @@
  * data root and one at each record. */
 #include "daemon/core/recover.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "daemon/base/clock.h"
-#include "daemon/base/digest.h"
 #include "daemon/base/fdio.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
-#include "daemon/base/parse.h"
+#include "daemon/core/damage.h"
 #include "daemon/core/freeze.h"
 #include "daemon/core/layer_blob.h"
 #include "daemon/core/layer_names.h"
@@ -51,18 +47,6 @@ static int discard_old(void *arg, const char *name, unsigned char d_type)
     return 0;
 }
 
-/* The sid a name in layers/, w/, volumes/ or trash/ begins with; 0: none. */
-static ld_sid sid_of_name(const char *name)
-{
-    autofree char *digits = ld_strndup(name, strspn(name, "0123456789"));
-    uint64_t sid = 0;
-    const char *rest = name + strlen(digits);
-
-    if (*rest && *rest != '.')
-        return 0;
-    return ld_parse_u64(digits, 1, UINT64_MAX, &sid) == 0 ? sid : 0;
-}
-
 struct folder {
     struct ld_core *core;
     int fd;
@@ -73,7 +57,7 @@ struct folder {
 static int look_above(void *arg, const char *name, unsigned char d_type)
 {
     struct folder *f = arg;
-    ld_sid sid = sid_of_name(name);
+    ld_sid sid = ld_sid_of_name(name);
 
     (void)d_type;
     if (sid >= ld_store_sid_ceiling(f->core->store) && sid > f->above)
@@ -129,7 +113,7 @@ static bool is_blob_without_record(const struct folder *f, const char *name, ld_
 static int check_name(void *arg, const char *name, unsigned char d_type)
 {
     struct folder *f = arg;
-    ld_sid sid = sid_of_name(name);
+    ld_sid sid = ld_sid_of_name(name);
     enum ld_sid_owner owner = LD_SID_UNKNOWN;
     struct ld_err err = LD_ERR_INIT;
     struct ld_gone gone = {.sid = sid, .place = f->place};
@@ -172,18 +156,6 @@ static bool is_there(int dir, const char *name)
     return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-static const char *damage_of_layer(const struct ld_core *core, const struct ld_layer *layer)
-{
-    struct ld_sid_text name = ld_sid_name(layer->sid);
-    autofree char *recipe = ld_asprintf("%s.recipe", name.text);
-
-    if (!is_there(core->root.layers_fd, name.text))
-        return "its directory is missing";
-    if (layer->origin == LD_ORIGIN_IMPORT && !is_there(core->root.layers_fd, recipe))
-        return "its recipe is missing";
-    return NULL;
-}
-
 /* The layer is whole without it. */
 static void check_blob(struct ld_core *core, ld_sid sid)
 {
@@ -209,7 +181,7 @@ static int check_layers(struct ld_core *core, struct ld_err *err)
             return -1;
         for (size_t i = 0; i < page.n; i++) {
             const struct ld_layer *layer = &page.item[i];
-            const char *damage = damage_of_layer(core, layer);
+            const char *damage = ld_layer_missing(core, layer);
 
             check_blob(core, layer->sid);
             if (!damage || layer->damage)
@@ -271,17 +243,18 @@ static int check_containers(struct ld_core *core, struct ld_err *err)
             return -1;
         for (size_t i = 0; i < page.n; i++) {
             const struct ld_container *c = &page.item[i];
+            const char *damage;
 
             if (c->damage)
                 continue;
-            if (is_there(core->root.w_fd, ld_sid_name(c->upper_sid).text)) {
+            damage = ld_container_missing(core, c);
+            if (!damage) {
                 complete_mount(core, c);
                 complete_target(core, c);
                 continue;
             }
-            ld_error("container '%s': its writable layer is missing", c->name ? c->name : c->id);
-            if (ld_store_container_set_damage(core->store, &LD_WRITE_SELF, c->id,
-                                              "its writable layer is missing", err) < 0)
+            ld_error("container '%s': %s", c->name ? c->name : c->id, damage);
+            if (ld_store_container_set_damage(core->store, &LD_WRITE_SELF, c->id, damage, err) < 0)
                 return -1;
         }
         query.after = page.next;
@@ -300,12 +273,12 @@ static int check_volumes(struct ld_core *core, struct ld_err *err)
             return -1;
         for (size_t i = 0; i < page.n; i++) {
             const struct ld_volume *v = &page.item[i];
+            const char *damage = ld_volume_missing(core, v);
 
-            if (v->damage || is_there(core->root.volumes_fd, ld_sid_name(v->sid).text))
+            if (v->damage || !damage)
                 continue;
-            ld_error("volume '%s': its directory is missing", v->name ? v->name : v->id);
-            if (ld_store_volume_set_damage(core->store, &LD_WRITE_SELF, v->id,
-                                           "its directory is missing", err) < 0)
+            ld_error("volume '%s': %s", v->name ? v->name : v->id, damage);
+            if (ld_store_volume_set_damage(core->store, &LD_WRITE_SELF, v->id, damage, err) < 0)
                 return -1;
         }
         query.after = page.next;

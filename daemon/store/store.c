@@ -301,6 +301,16 @@ ld_sid ld_store_sid_ceiling(const struct ld_store *store)
     return store->first_sid;
 }
 
+ld_sid ld_store_sid_next(struct ld_store *store)
+{
+    ld_sid next;
+
+    (void)pthread_mutex_lock(&store->lock);
+    next = store->sid_next;
+    (void)pthread_mutex_unlock(&store->lock);
+    return next;
+}
+
 struct refill {
     ld_sid ceiling;
 };

@@ -56,6 +56,8 @@ bool ld_store_is_same_boot(const struct ld_store *store);
 /* Every sid given out before this start lies below. A directory named by a sid at or above it means
  * that the database is older than the tree. */
 ld_sid ld_store_sid_ceiling(const struct ld_store *store);
+/* Every sid given out so far lies below: the next start's ceiling, if it were now. Any thread. */
+ld_sid ld_store_sid_next(struct ld_store *store);
 
 /* A sid that was never given out before, whatever a power cut forgot. Any thread; waits for a
  * commit only when a block is used up faster than the next one comes (not on the loop then). */
@@ -493,6 +495,10 @@ struct ld_store_sums {
     uint64_t images, refs, containers, volumes, trash, damaged;
 };
 int ld_store_sums(struct ld_store *store, struct ld_store_sums *ret, struct ld_err *err);
+/* The database's own consistency: each problem that SQLite finds, 100 at most. A result other than 0
+ * ends it and is returned. */
+int ld_store_check(struct ld_store *store, int (*sink)(void *arg, const char *problem), void *arg,
+                   struct ld_err *err) ld_must_check;
 /* Each image's shared and own bytes, in the order of ld_store_image_list. */
 int ld_store_image_usages(struct ld_store *store, uint64_t after, size_t limit,
                           struct ld_image_usage_page *ret, struct ld_err *err);

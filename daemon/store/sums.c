@@ -1,4 +1,5 @@
-/* Sums over the records, for df and info. Nothing derived is stored: SQL adds up what is there. */
+/* Sums over the records, for df and info, and the check of the database. Nothing derived is stored:
+ * SQL adds up what is there. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -51,6 +52,27 @@ int ld_store_sums(struct ld_store *store, struct ld_store_sums *ret, struct ld_e
         .damaged = ld_col_u64(stmt, 9),
     };
     return 0;
+}
+
+int ld_store_check(struct ld_store *store, int (*sink)(void *arg, const char *problem), void *arg,
+                   struct ld_err *err)
+{
+    autoread read = {0};
+    autosql stmt = NULL;
+    int r;
+
+    if (ld_read_begin(store, LD_READ_LIST, &read, err) < 0)
+        return -1;
+    stmt = ld_sql(read.db, "PRAGMA quick_check(100)", err);
+    if (!stmt)
+        return -1;
+    while ((r = ld_sql_next(stmt, err)) > 0) {
+        const char *text = ld_col_peek(stmt, 0);
+
+        if (strcmp(text, "ok") != 0 && (r = sink(arg, text)) != 0)
+            return r;
+    }
+    return r;
 }
 
 int ld_store_image_usages(struct ld_store *store, uint64_t after, size_t limit,

@@ -282,6 +282,7 @@ LD_API_TEST(http, refuses_bodies_over_a_mebibyte)
         {"POST", "/v1/containers/web/snapshots/s/rollback"},
         {"POST", "/v1/containers/web/clone"},
         {"POST", "/v1/trash/data/restore"},
+        {"POST", "/v1/check"},
     };
     size_t len = (1 << 20) + 1;
     autofree char *body = ld_alloc0(len + 1);
@@ -320,6 +321,7 @@ LD_API_TEST(http, refuses_other_media_types)
         {"POST", "/v1/containers/web/snapshots/s/rollback", "text/plain"},
         {"POST", "/v1/containers/web/clone", "text/plain"},
         {"POST", "/v1/trash/data/restore", "text/plain"},
+        {"POST", "/v1/check", "text/plain"},
         {"PUT", "/v1/containers/web/files?path=/etc", "application/x-www-form-urlencoded"},
     };
 

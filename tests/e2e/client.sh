@@ -591,6 +591,8 @@ test_system() {
     has info "$out" "/mnt/data"
     run 0 layerctl df
     has df "$out" "total"
+    run 0 layerctl check
+    has "check" "$out" "checked "
     run 0 layerctl df --verify
     has "df --verify" "$out" "found on the disk"
     run 0 layerctl df -i
