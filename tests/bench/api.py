@@ -442,8 +442,50 @@ class Bench:
         d.settle()
         d.end()
 
+    def run_snapshots(self):
+        head("1,000 snapshots of one container, a file changed before each, ms")
+        d = self.daemon()
+        d.load(f"{self.images}/debian.oci")
+        for name in "old", "new":
+            d.call("POST", "/v1/containers", {"name": name, "image": ONE})
+        taken, deepest = [], 0
+        for i in range(1000):
+            place = d.call("POST", "/v1/containers/old/mount")["mountpoint"]
+            with open(f"{place}/root/note{i % 100}", "w") as f:
+                f.write(f"{i}\n" * 500)
+            d.call("POST", "/v1/containers/old/unmount")
+            taken.append(d.timed("POST", "/v1/containers/old/snapshots", {"name": f"s{i}"}) * 1e3)
+            deepest = max(deepest, d.call("GET", "/v1/containers/old")["layers"])
+        show("snapshot, median", statistics.median(taken), "ms")
+        show("   p99", percentile(taken, 99), "ms")
+        show("   the longest", max(taken), "ms")
 
-PARTS = ("import", "peak", "export", "vfs", "life", "busy", "scale")
+        def mount(name):
+            """Not from the clone that an unmount keeps for a moment: it waits until that is closed."""
+            d.call("POST", f"/v1/containers/{name}/unmount?sync=1")
+            return d.timed("POST", f"/v1/containers/{name}/mount") * 1e3
+
+        def compare(what):
+            pairs = [(mount("old"), mount("new")) for _ in range(200)]
+            show(what, statistics.median(a for a, _ in pairs), "ms", statistics.median(b for _, b in pairs),
+                 f"a new container; {d.call('GET', '/v1/containers/old')['layers']} layers to 1")
+            d.call("POST", "/v1/containers/old/unmount?sync=1")
+        compare("mount, right after the last")
+        d.settle()
+        time.sleep(2)
+        compare("   when the chain is folded")
+        back = []
+        for i in range(100, 1000, 100):
+            back.append(d.timed("POST", f"/v1/containers/old/snapshots/s{i}/rollback") * 1e3)
+            compare(f"   after a rollback to number {i}")
+        show("rollback, median", statistics.median(back), "ms")
+        show("layers at most", deepest, "", digits=0)
+        gone = [d.timed("DELETE", f"/v1/containers/old/snapshots/s{i}") * 1e3 for i in range(1000)]
+        show("remove a snapshot, median", statistics.median(gone), "ms")
+        d.end()
+
+
+PARTS = ("import", "peak", "export", "vfs", "life", "busy", "scale", "snapshots")
 
 
 def load():

@@ -255,6 +255,47 @@ static int call_inner(struct ld_op *op, struct ld_err *err)
     return r;
 }
 
+static void count(void *arg)
+{
+    ld_assert_loop();
+    ++*(int *)arg;
+}
+
+static bool is_one(void *arg)
+{
+    return *(int *)arg == 1;
+}
+
+LD_TEST(keys, quiet_comes_when_all_of_before_are_through_whoever_came_later)
+{
+    int first = 0, second = 0, idle = 0;
+    struct ld_ops_quiet one = {.fn = count, .arg = &first}, two = {.fn = count, .arg = &second};
+
+    ld_test_jobs_start(&jobs, NULL);
+    submit(0, "a!");
+    submit(1, "a!"); /* waits for a key: that counts, too */
+    expect_running(0);
+    ld_ops_when_quiet(jobs.ops, &one);
+    submit(2, "b");
+    ld_ops_when_quiet(jobs.ops, &two);
+    finish(0);
+    expect_running(1);
+    cr_expect_eq(first, 0);
+    finish(1);
+    cr_expect_eq(first, 1);
+    cr_expect_eq(second, 0);
+    submit(3, "b");
+    finish(2);
+    cr_expect_eq(second, 1, "operation 3 came later");
+    finish(3);
+    one.arg = &idle;
+    ld_ops_when_quiet(jobs.ops, &one);
+    cr_expect_eq(idle, 0, "never from inside the call");
+    cr_assert(ld_test_run_until(jobs.loop, is_one, &idle));
+    cr_expect(first == 1 && second == 1);
+    ld_test_jobs_end(&jobs);
+}
+
 LD_TEST(keys, a_worker_calls_a_sub_operation_and_waits)
 {
     ld_test_jobs_start(&jobs, NULL);

@@ -219,6 +219,44 @@ LD_TEST(store, opens_a_database_of_version_1_with_its_keys)
     ld_store_close(store);
 }
 
+/* Version 3 had no snapshots: a container's changes were told against what it stood on. */
+LD_TEST(store, opens_a_database_of_version_3_with_its_containers)
+{
+    autoclose int dir = ld_test_mkdir("root");
+    struct ld_container c LD_AUTO(ld_container_done) = {.id = NULL};
+    struct ld_layer layer LD_AUTO(ld_layer_done) = {.sid = 0};
+    struct ld_store *store = NULL;
+    uint64_t n = 1;
+    char *parent = NULL;
+    ld_sid uncounted = 1;
+
+    ld_test_write(dir, "db", "");
+    ld_test_ok(upgrade(dir, ld_schema.steps, 3), &err);
+    run("root/db",
+        "INSERT INTO layers(sid, diff_id, chain_id, origin, bytes, inodes, created_ns)"
+        " VALUES(7, 'd', 'c', 0, 4096, 1, 1);"
+        "INSERT INTO containers(id, parent_sid, upper_sid, driver, labels, read_only, auto_remove,"
+        " created_ns) VALUES('old', 7, 8, 'overlay', '{}', 0, 0, 1),"
+        " ('bare', NULL, 9, 'overlay', '{}', 0, 0, 1)");
+    store = ld_test_store(dir);
+    ld_test_ok(ld_store_container_get(store, "old", &c, &err), &err);
+    cr_expect_eq(c.base_sid, 7);
+    cr_expect_eq(c.parent_sid, 7);
+    ld_container_done(&c);
+    ld_test_ok(ld_store_container_get(store, "bare", &c, &err), &err);
+    cr_expect_eq(c.base_sid, 0);
+    ld_test_ok(ld_store_layer_get(store, 7, &layer, &err), &err);
+    cr_expect_not(layer.is_uncounted);
+    cr_expect_eq(layer.bytes, 4096);
+    ld_test_ok(ld_store_layer_uncounted(store, 0, &uncounted, &err), &err);
+    cr_expect_eq(uncounted, 0);
+    ld_test_ok(ld_store_snapshot_summary(store, "old", &n, &parent, &err), &err);
+    cr_expect_eq(n, 0);
+    cr_expect_null(parent);
+    ld_test_ok(ld_store_folds_recover(store, &err), &err);
+    ld_store_close(store);
+}
+
 /* ---- what is kept for a while ---- */
 
 static size_t count_jobs(struct ld_store *store)
