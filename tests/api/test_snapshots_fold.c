@@ -89,7 +89,7 @@ static void wait_flat(const struct ld_daemon *d, const char *container, size_t n
 /* ---- many ---- */
 
 struct states {
-    size_t n;
+    size_t n, cap;
     char **tree; /* of each snapshot s0, s1, …; NULL: removed */
 };
 
@@ -107,10 +107,11 @@ static void name_of(size_t i, char ret[24])
 
 static void take_many(struct ld_client *c, struct ld_rand *r, struct states *s, size_t n)
 {
-    s->tree = ld_alloc0(n * sizeof(*s->tree));
     for (; s->n < n; s->n++) {
         struct ld_text at = ld_mount(c, "web");
         char name[24];
+
+        ld_grow(&s->tree, &s->cap, s->n + 1, sizeof(*s->tree));
 
         ld_rand_changes(r, at.s, 1 + ld_rand_below(r, 4));
         s->tree[s->n] = ld_dump_string(at.s, 0);
@@ -233,4 +234,199 @@ LD_API_TEST(snapshots, are_refused_where_not_even_one_more_layer_fits)
     (void)ld_want_error(c, "conflict", "POST", NULL, "/v1/containers/web/clone");
     roll_back(c, "web", "first");
     ld_change(c, "web", "test -e one; test ! -e two");
+}
+
+/* ---- while containers are mounted ---- */
+
+enum { RUN = 8 };
+
+/* Eight states of a container that are folded at once, mounted before that is done: the snapshots
+ * are gone, so the run lives for the mount alone. *ret_tree: what it shows. False: the folder was
+ * faster. */
+static bool mount_before_fold(struct ld_daemon *d, const char *name, struct ld_text *ret_at,
+                              char **ret_tree)
+{
+    struct wait flat = {.d = d, .container = name, .n = 3};
+    struct ld_client *c = d->client;
+
+    (void)ld_create(c, name, "base", NULL);
+    for (size_t i = 0; i < RUN; i++) {
+        autofree char *change =
+            ld_asprintf("head -c 6M /dev/urandom > file%zu; rm -r usr; mkdir -p usr/%zu", i, i);
+        char snapshot[24];
+
+        ld_change(c, name, change);
+        name_of(i, snapshot);
+        (void)ld_take_snapshot(c, name, snapshot);
+    }
+    *ret_at = ld_mount(c, name);
+    for (size_t i = 0; i < RUN; i++) {
+        char snapshot[24];
+
+        name_of(i, snapshot);
+        (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/%s/snapshots/%s", name, snapshot);
+    }
+    cr_assert(ld_test_wait(is_flat, &flat, 60), "it is not folded");
+    ld_wait_reaped(d);
+    if (ld_data_count(d, "layers") == BASE_NAMES + RUN + 1) {
+        *ret_tree = ld_dump_string(ret_at->s, 0);
+        return true;
+    }
+    ld_unmount(c, name);
+    (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/%s", name);
+    ld_wait_count(d, "layers", BASE_NAMES);
+    return false;
+}
+
+static void mount_in_time(struct ld_daemon *d, struct ld_text *ret_at, char **ret_tree)
+{
+    for (int i = 0; i < 10; i++) {
+        if (mount_before_fold(d, "web", ret_at, ret_tree))
+            return;
+    }
+    cr_assert_fail("the folder was faster ten times");
+}
+
+LD_API_TEST(folds, leave_a_mount_the_layers_it_has)
+{
+    autofree char *tree = NULL, *again = NULL;
+    struct ld_text at;
+
+    ld_have_base(c);
+    mount_in_time(d, &at, &tree);
+    ld_daemon_kill(d); /* it outlives the daemon, too */
+    ld_daemon_again(d);
+    c = d->client;
+    ld_wait_reaped(d);
+    again = ld_dump_string(at.s, 0);
+    cr_expect_str_eq(again, tree);
+    cr_expect_eq(ld_data_count(d, "layers"), BASE_NAMES + RUN + 1);
+    ld_expect_df_is_du(d, c);
+    ld_unmount(c, "web");
+    ld_wait_count(d, "layers", BASE_NAMES + 1);
+    expect_tree(c, "web", tree, "the next mount is of the folded layer");
+    ld_expect_df_is_du(d, c);
+    (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/web");
+    ld_wait_count(d, "layers", BASE_NAMES);
+}
+
+LD_API_TEST(folds, leave_the_layers_to_who_holds_them_in_another_namespace)
+{
+    autofree char *tree = NULL;
+    struct ld_text at;
+    int up[2], down[2], status;
+    char byte = 0;
+    pid_t pid;
+
+    ld_have_base(c);
+    mount_in_time(d, &at, &tree);
+    cr_assert(pipe(up) == 0 && pipe(down) == 0);
+    pid = fork();
+    if (pid == 0) {
+        autofree char *shown = NULL;
+
+        if (unshare(CLONE_NEWNS) < 0 || chdir(at.s) < 0 || write(up[1], "x", 1) != 1)
+            _exit(1);
+        (void)close(down[1]);
+        (void)!read(down[0], &byte, 1);
+        shown = ld_dump_string(".", 0);
+        _exit(strcmp(shown, tree) == 0 ? 0 : 2);
+    }
+    cr_assert_eq(read(up[0], &byte, 1), 1);
+    ld_unmount(c, "web");
+    (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/web?force=1");
+    cr_expect_eq(ld_data_count(d, "layers"), BASE_NAMES + RUN);
+    (void)close(down[1]);
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 0, "it saw something else: %d", status);
+    ld_wait_count(d, "layers", BASE_NAMES);
+    ld_expect_df_is_du(d, c);
+}
+
+/* ---- kill -9 and power cuts ---- */
+
+static void pause_ms(unsigned ms)
+{
+    struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
+
+    (void)nanosleep(&t, NULL); /* how far the folder comes is the test's input */
+}
+
+/* Some more states, large enough for their folds to take a while. */
+static void take_large(struct ld_client *c, struct states *s, size_t n)
+{
+    for (size_t end = s->n + n; s->n < end; s->n++) {
+        struct ld_text at = ld_mount(c, "web");
+        char name[24];
+
+        ld_grow(&s->tree, &s->cap, s->n + 1, sizeof(*s->tree));
+
+        ld_test_sh("cd %s; head -c 1M /dev/urandom > file%zu; rm -fr usr; mkdir -p usr/%zu etc/a; "
+                   "ln -f file%zu etc/a/link",
+                   at.s, s->n % 12, s->n, s->n % 12);
+        s->tree[s->n] = ld_dump_string(at.s, 0);
+        ld_unmount(c, "web");
+        name_of(s->n, name);
+        (void)ld_take_snapshot(c, "web", name);
+    }
+}
+
+static void expect_all(struct ld_daemon *d, const struct states *s)
+{
+    cr_expect_eq(ld_data_count(d, "quarantine"), 0);
+    for (size_t i = 0; i < s->n; i++) {
+        char name[24];
+
+        name_of(i, name);
+        roll_back(d->client, "web", name);
+        expect_tree(d->client, "web", s->tree[i], name);
+    }
+}
+
+static void finish_all(struct ld_daemon *d, struct states *s)
+{
+    (void)ld_want(d->client, 204, "DELETE", NULL, "/v1/containers/web");
+    ld_wait_count(d, "layers", BASE_NAMES);
+    ld_wait_count(d, "staging", 0);
+    ld_expect_df_is_du(d, d->client);
+    states_free(s);
+}
+
+LD_API_TEST(folds, killed_in_the_middle_lose_no_state_and_no_byte)
+{
+    struct ld_rand r = {.state = seed_of("LD_TEST_SEED")};
+    struct states s = {.n = 0};
+
+    ld_have_base(c);
+    (void)ld_create(c, "web", "base", NULL);
+    for (int round = 0; round < 8; round++) {
+        take_large(d->client, &s, 8);
+        pause_ms(ld_rand_below(&r, 40));
+        ld_daemon_kill(d);
+        ld_daemon_again(d);
+        if (round % 4 == 3)
+            expect_all(d, &s);
+    }
+    finish_all(d, &s);
+}
+
+LD_TEST(folds, cut_off_by_a_power_cut_lose_no_state_and_no_byte)
+{
+    struct ld_rand r = {.state = seed_of("LD_TEST_SEED")};
+    struct states s = {.n = 0};
+    struct ld_daemon *d;
+
+    ld_close(ld_test_fs("disk", "ext4", 700));
+    d = ld_daemon_start("disk", NULL);
+    ld_have_base(d->client);
+    (void)ld_create(d->client, "web", "base", NULL);
+    for (int round = 0; round < 4; round++) {
+        take_large(d->client, &s, 8);
+        pause_ms(ld_rand_below(&r, 80));
+        ld_daemon_cut_power(d, "disk");
+        ld_daemon_again(d);
+    }
+    expect_all(d, &s);
+    finish_all(d, &s);
+    ld_api_finish(d);
 }
