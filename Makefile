@@ -163,7 +163,7 @@ again = +@$(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$$(
 
 .PHONY: check check-api check-san check-tsan check-static build-all
 build-all: all units api-tests tools
-scripts := $(wildcard .ci/* tests/*.sh tests/e2e/*.sh tests/bench/*.sh client/completion/*)
+scripts := $(wildcard .ci/* tests/*.sh tests/e2e/*.sh tests/e2e/*.bash tests/bench/*.sh client/completion/*)
 check-static: headers
 	@tests/lint-includes $(sources)
 	@tests/lint-openapi.py

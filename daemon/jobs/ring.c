@@ -359,7 +359,7 @@ static enum ld_ring_state transfer(struct ld_ring *ring, char *to, const char *f
     uint64_t at;
 
     ld_assert_loop();
-    assert(len > 0);
+    assert(len > 0 && (to || from));
     pthread_mutex_lock(&ring->lock);
     state = look_locked(ring, 1, &n);
     at = to ? ring->out : ring->in;

@@ -2,27 +2,13 @@
 # layerctl against a real layerd: every command, its output, its exit status. Root.
 #
 #     tests/e2e/client.sh [BUILD]       BUILD: the folder with layerd and layerctl (default: build)
-#
-# All happens in a mount namespace of its own on a tmpfs, so that nothing stays when it ends, however it ends.
 
-set -uo pipefail
+# shellcheck source=tests/e2e/lib.bash
+. "$(dirname "$0")/lib.bash"
+enter "$@"
+unset NO_COLOR LAYERD_HOST
 
-if [[ -z ${LAYERCTL_E2E_INSIDE-} ]]; then
-    build=$(realpath -- "${1:-build}") || exit 2
-    exec env LAYERCTL_E2E_INSIDE=1 unshare --mount --propagation private -- "$0" "$build"
-fi
-
-build=$1
-PATH=$build:$PATH
-unset LAYERD_HOST NO_COLOR
-export LC_ALL=C.UTF-8 TERM=dumb
-mount -t tmpfs -o size=1G,mode=755 layerctl-e2e /mnt || exit 2
-cd /mnt || exit 2
-
-passed=0 failed=0
 status='' out='' err='' # of the last command
-
-ok() { passed=$((passed + 1)); }
 
 fail() {
     failed=$((failed + 1))
@@ -42,34 +28,10 @@ run() {
     if [[ $status == "$want" ]]; then ok; else fail "'$*' should exit with $want"; fi
 }
 
-# is WHAT ACTUAL EXPECTED; has WHAT TEXT PATTERN (a glob, anywhere in the text); lacks the same.
-is() { if [[ $2 == "$3" ]]; then ok; else fail "$1: '$2' should be '$3'"; fi; }
+# has WHAT TEXT PATTERN (a glob, anywhere in the text); lacks the same.
 # shellcheck disable=SC2053
 has() { if [[ $2 == *$3* ]]; then ok; else fail "$1 should have '$3'"; fi; }
 lacks() { if [[ $2 != *"$3"* ]]; then ok; else fail "$1 should not have '$3'"; fi; }
-
-daemon=''
-start_daemon() {
-    mkdir -p data run
-    layerd --data-root /mnt/data --run-root /mnt/run -H unix:///mnt/run/layerd.sock -G root \
-        --log-level warn 2>>daemon.log &
-    daemon=$!
-    for _ in {1..600}; do
-        layerctl version >/dev/null 2>&1 && return
-        sleep 0.05
-    done
-    echo "the daemon does not start:"
-    cat daemon.log
-    exit 1
-}
-
-stop_daemon() {
-    [[ -n $daemon ]] || return 0
-    kill "$daemon" 2>/dev/null
-    wait "$daemon"
-    daemon=''
-}
-trap stop_daemon EXIT
 
 # blob FILE DIR: puts it into an OCI layout, prints "sha256:HEX SIZE".
 blob() {
@@ -644,7 +606,7 @@ test_system() {
 make_images
 test_without_daemon
 export LAYERD_HOST=unix:///mnt/run/layerd.sock
-start_daemon
+start_daemon data
 for part in test_images test_once_and_dry_run test_containers test_snapshots test_volumes test_trash \
     test_cp test_volume_files test_system; do
     $part

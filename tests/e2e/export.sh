@@ -3,58 +3,10 @@
 # what came in. Root.
 #
 #     tests/e2e/export.sh [BUILD]       BUILD: the folder with layerd, layerctl, tools/treedump (default: build)
-#
-# All happens in a mount namespace of its own on a tmpfs, so that nothing stays when it ends, however it ends.
 
-set -uo pipefail
-
-if [[ -z ${LAYERD_E2E_INSIDE-} ]]; then
-    build=$(realpath -- "${1:-build}") || exit 2
-    exec env LAYERD_E2E_INSIDE=1 unshare --mount --propagation private -- "$0" "$build"
-fi
-
-build=$1
-PATH=$build:$build/tools:$PATH
-export LC_ALL=C.UTF-8 TERM=dumb LAYERD_HOST=unix:///mnt/run/layerd.sock
-mount -t tmpfs -o mode=755 layerd-e2e /mnt || exit 2
-cd /mnt || exit 2
-export TMPDIR=/mnt/tmp HOME=/mnt XDG_RUNTIME_DIR=/mnt
-mkdir tmp
-
-passed=0 failed=0
-ok() { passed=$((passed + 1)); }
-fail() {
-    failed=$((failed + 1))
-    printf 'not ok: %s\n' "$1"
-}
-check() { # check WHAT COMMAND...
-    local what=$1
-    shift
-    if "$@" >.log 2>&1; then ok; else fail "$what"; head -c 2000 .log; fi
-}
-is() { if [[ $2 == "$3" ]]; then ok; else fail "$1: '$2' should be '$3'"; fi; }
-
-daemon=''
-start_daemon() { # start_daemon DATA [OPTION...]
-    local data=$1
-    shift
-    mkdir -p "$data" run
-    layerd --data-root "/mnt/$data" --run-root /mnt/run -G root --log-level warn "$@" 2>>daemon.log &
-    daemon=$!
-    for _ in {1..400}; do
-        layerctl version >/dev/null 2>&1 && return
-        sleep 0.05
-    done
-    cat daemon.log
-    exit 1
-}
-stop_daemon() {
-    [[ -n $daemon ]] || return 0
-    kill "$daemon" 2>/dev/null
-    wait "$daemon"
-    daemon=''
-}
-trap stop_daemon EXIT
+# shellcheck source=tests/e2e/lib.bash
+. "$(dirname "$0")/lib.bash"
+enter "$@"
 
 skopeo() { command skopeo --insecure-policy "$@"; }
 config_of() { skopeo inspect --raw --config "$1" 2>>.log | sha256sum | cut -c-64; }
@@ -164,6 +116,4 @@ for tool in buildah podman; do
     rm -rf cstore crun
 done
 
-stop_daemon
-printf '%d passed, %d failed\n' "$passed" "$failed"
-((failed == 0))
+finish

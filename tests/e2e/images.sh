@@ -4,64 +4,24 @@
 #
 #     tests/e2e/images.sh [BUILD]       BUILD: the folder with layerd, layerctl, tools/treedump (default: build)
 #
-# The Debian root is cached as BUILD/cache/debian.tar (mmdebstrap, 30 s). All else happens in a mount namespace of its
-# own on a tmpfs, so that nothing stays when it ends, however it ends.
+# The Debian root is cached as BUILD/cache/debian.tar (mmdebstrap, 30 s).
 
-set -uo pipefail
+# shellcheck source=tests/e2e/lib.bash
+. "$(dirname "$0")/lib.bash"
 
 if [[ -z ${LAYERD_E2E_INSIDE-} ]]; then
-    build=$(realpath -- "${1:-build}") || exit 2
-    mkdir -p "$build/cache"
-    if [[ ! -s $build/cache/debian.tar ]]; then
+    cache=${1:-build}/cache
+    mkdir -p "$cache"
+    if [[ ! -s $cache/debian.tar ]]; then
         for try in 1 2 3; do # a mirror may be out of reach for a moment
-            mmdebstrap --quiet --format=tar --variant=minbase bookworm "$build/cache/debian.tar.new" >&2 && break
+            mmdebstrap --quiet --format=tar --variant=minbase bookworm "$cache/debian.tar.new" >&2 && break
             ((try < 3)) || exit 2
             sleep 10
         done
-        mv "$build/cache/debian.tar.new" "$build/cache/debian.tar"
+        mv "$cache/debian.tar.new" "$cache/debian.tar"
     fi
-    exec env LAYERD_E2E_INSIDE=1 unshare --mount --propagation private -- "$0" "$build"
 fi
-
-build=$1
-PATH=$build:$build/tools:$PATH
-export LC_ALL=C.UTF-8 TERM=dumb LAYERD_HOST=unix:///mnt/run/layerd.sock
-mount -t tmpfs -o mode=755 layerd-e2e /mnt || exit 2
-cd /mnt || exit 2
-export TMPDIR=/mnt/tmp HOME=/mnt XDG_RUNTIME_DIR=/mnt
-mkdir tmp
-
-passed=0 failed=0
-ok() { passed=$((passed + 1)); }
-fail() {
-    failed=$((failed + 1))
-    printf 'not ok: %s\n' "$1"
-}
-check() { # check WHAT COMMAND...
-    local what=$1
-    shift
-    if "$@" >.log 2>&1; then ok; else fail "$what"; head -c 2000 .log; fi
-}
-
-daemon=''
-start_daemon() {
-    mkdir -p data run
-    layerd --data-root /mnt/data --run-root /mnt/run -G root --log-level warn 2>>daemon.log &
-    daemon=$!
-    for _ in {1..600}; do
-        layerctl version >/dev/null 2>&1 && return
-        sleep 0.05
-    done
-    cat daemon.log
-    exit 1
-}
-stop_daemon() {
-    [[ -n $daemon ]] || return 0
-    kill "$daemon" 2>/dev/null
-    wait "$daemon"
-    daemon=''
-}
-trap stop_daemon EXIT
+enter "$@"
 
 # same WHAT DIR DIR: two trees with all attributes, the root included.
 same() {
@@ -89,7 +49,7 @@ oracle() {
 
 mount_of() { layerctl inspect "$1" --format json | jq -r .mountpoint; }
 
-start_daemon
+start_daemon data
 
 # ---- a Debian root, as it comes ----
 base=$build/cache/debian.tar
@@ -198,6 +158,4 @@ for c in root rootv two many manyv other; do
 done
 for _ in {1..600}; do [[ -z $(find data/w data/trash -mindepth 1 -maxdepth 1) ]] && break; sleep 0.1; done
 if [[ -z $(ls data/w) ]]; then ok; else fail "writable layers stay: $(ls data/w)"; fi
-stop_daemon
-printf '%d passed, %d failed\n' "$passed" "$failed"
-((failed == 0))
+finish
