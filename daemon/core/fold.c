@@ -16,10 +16,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <uthash.h>
-
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
+#include "daemon/base/table.h"
 #include "daemon/core/fold_plan.h"
 #include "daemon/core/freeze.h"
 #include "daemon/core/new_layer.h"
@@ -526,12 +525,8 @@ void ld_folder_stop(struct ld_folder *folder)
 static void destroy(void *arg)
 {
     struct ld_folder *folder = arg;
-    struct noted *noted, *next;
 
-    HASH_ITER (hh, folder->noted, noted, next) {
-        HASH_DEL(folder->noted, noted);
-        free(noted);
-    }
+    ld_table_drain(hh, folder->noted, free);
     free(folder->waited.item);
     free(folder->ripe.item);
     free(folder->folded.item);
