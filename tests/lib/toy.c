@@ -548,3 +548,31 @@ void ld_toy_await_quiet(struct ld_toy *toy, size_t connections)
               toy->stats.requests, toy->stats.connections, toy->stats.uploads, toy->stats.downloads,
               toy->stats.feeds);
 }
+
+const struct ld_reply *ld_toy_call(struct ld_client *client, const struct ld_call *how)
+{
+    struct ld_call unchecked = *how;
+    const struct ld_reply *reply;
+
+    unchecked.unchecked = true;
+    reply = ld_client_call(client, &unchecked);
+    cr_assert_not_null(reply, "%s %s: %s", how->method, how->target, ld_client_problem(client));
+    return reply;
+}
+
+const struct ld_reply *ld_toy_get(struct ld_client *client, const char *target)
+{
+    return ld_toy_call(client, &(struct ld_call){.method = "GET", .target = target});
+}
+
+void ld_toy_expect_error(struct ld_client *client, const struct ld_reply *reply, int status,
+                         const char *code)
+{
+    cr_expect_eq(reply->status, status, "%d: %s", reply->status, reply->body);
+    cr_assert_not_null(reply->json);
+    cr_expect_str_eq(ld_str(reply->json, "error.code"), code);
+    cr_expect_str_neq(ld_str(reply->json, "error.message"), "");
+    cr_expect_str_eq(ld_str(reply->json, "error.request_id"),
+                     ld_client_header(client, "X-Request-Id"));
+    cr_expect_str_eq(ld_client_header(client, "Server"), "layerd/" LD_VERSION);
+}

@@ -16,44 +16,21 @@
 static struct ld_toy toy;
 static struct ld_client *client;
 
-/* Each test with a fresh server and a client of it. */
-#define TOY_TEST(sentence)                                                                         \
-    static void toy_body_##sentence(void);                                                         \
-    LD_TEST(server, sentence)                                                                      \
-    {                                                                                              \
-        ld_toy_start(&toy, 0);                                                                     \
-        client = ld_client_new(toy.path);                                                          \
-        toy_body_##sentence();                                                                     \
-        ld_client_free(client);                                                                    \
-        ld_toy_end(&toy);                                                                          \
-    }                                                                                              \
-    static void toy_body_##sentence(void)
+#define TOY_TEST(sentence) LD_TOY_TEST(server, &toy, &client, sentence)
 
 static const struct ld_reply *call(const struct ld_call *how)
 {
-    struct ld_call unchecked = *how;
-    const struct ld_reply *reply;
-
-    unchecked.unchecked = true;
-    reply = ld_client_call(client, &unchecked);
-    cr_assert_not_null(reply, "%s %s: %s", how->method, how->target, ld_client_problem(client));
-    return reply;
+    return ld_toy_call(client, how);
 }
 
 static const struct ld_reply *get(const char *target)
 {
-    return call(&(struct ld_call){.method = "GET", .target = target});
+    return ld_toy_get(client, target);
 }
 
 static void expect_error(const struct ld_reply *reply, int status, const char *code)
 {
-    cr_expect_eq(reply->status, status, "%d: %s", reply->status, reply->body);
-    cr_assert_not_null(reply->json);
-    cr_expect_str_eq(ld_str(reply->json, "error.code"), code);
-    cr_expect_str_neq(ld_str(reply->json, "error.message"), "");
-    cr_expect_str_eq(ld_str(reply->json, "error.request_id"),
-                     ld_client_header(client, "X-Request-Id"));
-    cr_expect_str_eq(ld_client_header(client, "Server"), "layerd/" LD_VERSION);
+    ld_toy_expect_error(client, reply, status, code);
 }
 
 /* ---- small requests ---- */
