@@ -13,6 +13,7 @@
 #include "daemon/base/mem.h"
 #include "daemon/base/table.h"
 #include "daemon/core/container.h"
+#include "daemon/core/own.h"
 #include "daemon/core/rootfs.h"
 #include "daemon/core/state.h"
 #include "daemon/core/tarout.h"
@@ -70,7 +71,9 @@ static int write_change(void *arg, const struct ld_change *change, struct ld_err
     if (strncmp(slash + 1, ".wh.", 4) == 0)
         return ld_err_set(err, LD_E_BAD_CONTENT,
                           "'%s' begins with '.wh.': a layer can't have such a name", change->path);
-    if (change->kind == LD_CHANGE_DELETED)
+    /* A socket can't be said; what it has taken the place of is gone all the same. */
+    if (change->kind == LD_CHANGE_DELETED ||
+        (change->kind == LD_CHANGE_MODIFIED && S_ISSOCK(change->st->st_mode)))
         return ld_tarout_whiteout(d->out, change->path + 1, err);
     if (ld_tarout_node(d->out, change->node, change->path + 1, err) < 0)
         return -1;
@@ -106,19 +109,15 @@ int ld_export_diff(struct ld_core *core, const char *id, struct ld_sink *sink, c
     struct diff d LD_AUTO(diff_done) = {.out = ld_tarout_new(sink, cancel), .cancel = cancel};
     struct ld_container c LD_AUTO(ld_container_done) = {.id = NULL};
     struct ld_loaded_rootfs rootfs LD_AUTO(ld_rootfs_done) = {.parts = NULL};
-    autoclose int root = -EBADF;
-    struct ld_layers own = {.root = &root, .n = 1};
+    LD_AUTO(ld_own_close) struct ld_own own = {.fd = NULL};
 
     if (ld_container_changes(core, id, write_change, &d, err) < 0)
         return -1;
     if (d.written) {
         if (ld_store_container_get(core->store, id, &c, err) < 0 ||
-            ld_rootfs_load(core, &c, true, &rootfs, err) < 0)
-            return -1;
-        root = rootfs.fs.driver->open(&core->env, &rootfs.fs.writable, &own.form);
-        if (root < 0)
-            return ld_err_sys(err, root, "open the writable layer of container '%s'", id);
-        if (write_other_names(&d, &own, err) < 0)
+            ld_rootfs_load(core, &c, true, &rootfs, err) < 0 ||
+            ld_own_open(&core->env, rootfs.fs.driver, &rootfs.fs.writable, &own, err) < 0 ||
+            write_other_names(&d, &own.layers, err) < 0)
             return -1;
     }
     return ld_tarout_finish(d.out, err);
