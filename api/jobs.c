@@ -43,14 +43,15 @@ static cJSON *progress_json(const struct ld_job_view *view)
 /* Its name is what the result called it: it may be gone by now. */
 static cJSON *object_json(const struct ld_job_record *job)
 {
-    cJSON *result, *refs, *json;
+    cJSON *result, *images, *refs, *json;
     const char *name;
 
     if (!job->object_kind || !job->object_id)
         return cJSON_CreateNull();
     result = job->result ? cJSON_Parse(job->result) : NULL;
-    refs = cJSON_GetObjectItemCaseSensitive(
-        cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(result, "images"), 0), "refs");
+    images = cJSON_GetObjectItemCaseSensitive(result, "images"); /* an import's; else it is one */
+    refs =
+        cJSON_GetObjectItemCaseSensitive(images ? cJSON_GetArrayItem(images, 0) : result, "refs");
     name = cJSON_GetStringValue(cJSON_GetArrayItem(refs, 0));
     json = cJSON_CreateObject();
     cJSON_AddStringToObject(json, "kind", job->object_kind);

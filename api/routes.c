@@ -32,6 +32,7 @@ struct ld_api *ld_api_new(struct ld_core *core, struct ld_router *router)
     ld_routes_holders(router);
     ld_routes_explain(router);
     ld_routes_snapshots(router);
+    ld_routes_commit(router);
     ld_routes_volumes(router);
     ld_routes_trash(router);
     ld_routes_jobs(router);

@@ -180,7 +180,8 @@ int ld_tree_copy(const struct ld_layers *layers, int dir, enum ld_form form, con
  * it hides, too. `below`, those further down; then only marks that hide something are made (overlay
  * shows a whiteout that hides nothing). NULL: all marks are. */
 enum ld_copy_flags {
-    LD_COPY_LIVE = 1 << 0, /* it may change meanwhile: what vanishes is left out */
+    LD_COPY_LIVE = 1 << 0,       /* it may change meanwhile: what vanishes is left out */
+    LD_COPY_NO_SOCKETS = 1 << 1, /* sockets are left out, too */
 };
 int ld_tree_copy_layer(const struct ld_layers *layers, const struct ld_layers *below, int dir,
                        unsigned flags, const bool *cancel, struct ld_err *err) ld_must_check;

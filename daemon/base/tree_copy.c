@@ -21,7 +21,7 @@ enum { MAX_OPEN = 256 };
 
 struct copy {
     int root; /* borrowed */
-    bool with_marks, is_live;
+    bool with_marks, is_live, has_no_sockets;
     const struct ld_layers *below; /* of what the marks hide; or NULL */
     size_t closed_at; /* depth of the outermost directory that hides them; or NOWHERE */
     enum ld_form form;
@@ -171,6 +171,8 @@ static int copy_one(struct copy *c, const struct ld_node *node, struct ld_err *e
         return 0;
     if (node->is_whiteout)
         return copy_whiteout(c, node, err);
+    if (c->has_no_sockets && S_ISSOCK(node->st.st_mode))
+        return 0;
     if (ld_inode_has_names(&node->st))
         rc = copy_linked(c, node, err);
     else
@@ -217,6 +219,7 @@ int ld_tree_copy_layer(const struct ld_layers *layers, const struct ld_layers *b
                      .cancel = cancel,
                      .with_marks = true,
                      .is_live = flags & LD_COPY_LIVE,
+                     .has_no_sockets = flags & LD_COPY_NO_SOCKETS,
                      .below = below,
                      .closed_at = NOWHERE,
                      .linked = LD_INODES_INIT(LD_INODES_MAX)};

@@ -24,11 +24,12 @@ struct ld_capture_from {
     const struct ld_driver *driver;
     struct ld_writable writable; /* without own layers: changes are told against the whole chain */
     bool live;
+    bool for_image; /* what a tar can't say is left out (sockets) or refused (bad_content) */
     const bool *cancel;
 };
 /* An upper directory, mark for mark. *ret_changed false: it says nothing. */
 int ld_capture_upper(const struct ld_capture_from *from, int dir, bool *ret_changed,
                      struct ld_err *err);
-/* A whole tree, by comparing it with the chain. */
+/* The changes as the driver tells them, exactly. */
 int ld_capture_tree(const struct ld_capture_from *from, int dir, bool *ret_changed,
                     struct ld_err *err);

@@ -1,5 +1,4 @@
-/* Capturing from a whole tree (vfs): what its driver tells as changes against the chain, written as
- * a layer. See capture.h.
+/* Capturing by what the driver tells as changes, written as a layer. See capture.h.
  *
  * Besides the changes themselves a layer needs the directories they lie in, and all names of a file
  * of which one name has changed: else it would be torn in two. Directories get their attributes
@@ -16,13 +15,14 @@
 #include "daemon/base/inodes.h"
 #include "daemon/base/mem.h"
 #include "daemon/core/capture.h"
+#include "daemon/core/own.h"
 #include "daemon/jobs/lane.h"
 
 struct build {
     const struct ld_capture_from *from;
-    struct ld_layers now; /* the container's tree */
-    int dir;              /* the layer's, borrowed */
-    char **dirs;          /* made so far, relative, outer ones first */
+    struct ld_own own; /* the container's tree */
+    int dir;           /* the layer's, borrowed */
+    char **dirs;       /* made so far, relative, outer ones first */
     size_t n_dirs, cap;
     struct ld_inodes linked; /* with their first name in the layer, relative */
     bool is_changed;
@@ -33,6 +33,7 @@ static void build_done(struct build *b)
     for (size_t i = 0; i < b->n_dirs; i++)
         free(b->dirs[i]);
     free(b->dirs);
+    ld_own_close(&b->own);
     ld_inodes_done(&b->linked);
 }
 
@@ -145,8 +146,10 @@ static int add_change(void *arg, const struct ld_change *change, struct ld_err *
         return 0; /* its attributes come last of all */
     if (change->kind == LD_CHANGE_DELETED)
         return add_whiteout(b, change->path, err);
+    if (b->from->for_image && S_ISSOCK(change->st->st_mode)) /* a tar can't say it */
+        return change->kind == LD_CHANGE_ADDED ? 0 : add_whiteout(b, change->path, err);
     if (ld_mark_is_whiteout(change->st))
-        return ld_err_set(err, LD_E_CONFLICT,
+        return ld_err_set(err, b->from->for_image ? LD_E_BAD_CONTENT : LD_E_CONFLICT,
                           "'%s' is a character device 0:0, which stands for a deletion in a layer",
                           change->path);
     if (add_node(b, change->node, err) == 0 || is_passed_over(b, err))
@@ -158,7 +161,7 @@ static int add_change(void *arg, const struct ld_change *change, struct ld_err *
 static int add_other_names(struct build *b, struct ld_err *err)
 {
     struct ld_tree *tree LD_AUTO(ld_tree_free_p) =
-        ld_tree_new(&b->now, LD_TREE_NO_LEAVE, b->from->cancel);
+        ld_tree_new(&b->own.layers, LD_TREE_NO_LEAVE, b->from->cancel);
     struct ld_node node;
     int rc;
 
@@ -181,7 +184,7 @@ static int dress(struct build *b, const char *path, struct ld_err *err)
 
     if (fd < 0)
         return ld_err_sys(err, fd, "open '%s' in the layer", path);
-    rc = ld_tree_lookup(&b->now, path, &found, err);
+    rc = ld_tree_lookup(&b->own.layers, path, &found, err);
     if (rc == 0)
         return b->from->live ? 0 : ld_err_set(err, LD_E_INTERNAL, "'/%s' has vanished", path);
     if (rc < 0 || ld_node_copy_attrs(&found.node, fd, LD_FORM_LAYER, err) < 0)
@@ -194,13 +197,9 @@ int ld_capture_tree(const struct ld_capture_from *from, int dir, bool *ret_chang
 {
     LD_AUTO(build_done)
     struct build b = {.from = from, .dir = dir, .linked = LD_INODES_INIT(LD_INODES_MAX)};
-    enum ld_form form;
-    autoclose int root = from->driver->open(from->env, &from->writable, &form);
 
-    if (root < 0)
-        return ld_err_sys(err, root, "open writable layer %" LD_PRI_SID, from->writable.sid);
-    b.now = (struct ld_layers){.root = &root, .n = 1, .form = form};
-    if (from->driver->changes(from->env, &from->writable, add_change, &b, err) < 0 ||
+    if (ld_own_open(from->env, from->driver, &from->writable, &b.own, err) < 0 ||
+        from->driver->changes(from->env, &from->writable, add_change, &b, err) < 0 ||
         add_other_names(&b, err) < 0)
         return -1;
     for (size_t i = b.n_dirs; i-- > 0;) {

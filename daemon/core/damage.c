@@ -21,7 +21,7 @@ const char *ld_layer_missing(const struct ld_core *core, const struct ld_layer *
 {
     if (!is_there(core->root.layers_fd, ld_layer_name(layer->sid, "").text))
         return "its directory is missing";
-    if (layer->origin == LD_ORIGIN_IMPORT &&
+    if (ld_layer_has_recipe(layer) &&
         !is_there(core->root.layers_fd, ld_layer_name(layer->sid, ".recipe").text))
         return "its recipe is missing";
     return NULL;

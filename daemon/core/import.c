@@ -181,8 +181,7 @@ void ld_import_tell_result(const struct ld_import *imp, struct ld_import_result 
         ret->warnings[i] = ld_strdup(imp->warnings[i]);
 }
 
-/* Whatever the outcome: what is not recorded by now goes. */
-static void import_done(struct ld_import *imp)
+void ld_import_done(struct ld_import *imp)
 {
     for (size_t i = 0; i < imp->n_tasks; i++)
         ld_import_discard(imp, &imp->tasks[i]);
@@ -206,7 +205,7 @@ int ld_import_run(struct ld_core *core, const struct ld_write *w, struct ld_spoo
                   const struct ld_import_options *options, struct ld_import_result *ret,
                   struct ld_err *err)
 {
-    LD_AUTO(import_done)
+    LD_AUTO(ld_import_done)
     struct ld_import imp = {
         .core = core, .w = w, .spool = spool, .options = options, .sync_fd = -EBADF};
 

@@ -59,6 +59,7 @@ struct ld_import {
     struct ld_import_task *tasks;
     size_t n_tasks, cap_tasks;
     struct ld_claim *claim;
+    const char *container; /* it is a commit of that one (commit.h); or NULL */
     bool escapes_xattrs;
     bool keeps_blobs;
     int sync_fd; /* opened before the first write: its syncfs tells of every error since */
@@ -102,6 +103,8 @@ int ld_import_settle(struct ld_import *imp, struct ld_err *err) ld_must_check;
 
 /* import.c: what has come of it so far; the result owns copies. */
 void ld_import_tell_result(const struct ld_import *imp, struct ld_import_result *ret);
+/* Whatever the outcome: what is not recorded by now goes. */
+void ld_import_done(struct ld_import *imp);
 
 /* import_record.c: publishes and records all images in one transaction. conflict: the records have
  * changed, look again; what was made is SETTLED again. */

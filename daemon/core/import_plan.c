@@ -122,7 +122,7 @@ static bool is_on_disk(const struct ld_core *core, const struct ld_layer *layer)
     struct stat st;
 
     return fstatat(core->root.layers_fd, root.text, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-           (layer->origin != LD_ORIGIN_IMPORT ||
+           (!ld_layer_has_recipe(layer) ||
             fstatat(core->root.layers_fd, recipe.text, &st, AT_SYMLINK_NOFOLLOW) == 0);
 }
 

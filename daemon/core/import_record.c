@@ -150,7 +150,8 @@ static char *digest_text(const struct ld_digest *digest)
 }
 
 /* The first image that stands on a new layer adds it, the others of the same import reuse it. */
-static void fill_layer(const struct ld_import_task *task, bool *is_added, struct ld_layer_add *add)
+static void fill_layer(const struct ld_import *imp, const struct ld_import_task *task,
+                       bool *is_added, struct ld_layer_add *add)
 {
     bool is_made = task->how != LD_LAYER_REUSED;
 
@@ -158,7 +159,7 @@ static void fill_layer(const struct ld_import_task *task, bool *is_added, struct
     add->layer = (struct ld_layer){.sid = task->sid,
                                    .diff_id = digest_text(&task->diff_id),
                                    .chain_id = digest_text(&task->chain_id),
-                                   .origin = LD_ORIGIN_IMPORT,
+                                   .origin = imp->container ? LD_ORIGIN_COMMIT : LD_ORIGIN_IMPORT,
                                    .bytes = is_made ? task->made_bytes : task->bytes,
                                    .inodes = is_made ? task->made_inodes : task->inodes};
     if (!*is_added)
@@ -209,11 +210,12 @@ static int fill_adds(const struct ld_import *imp, struct adds *adds, struct ld_e
         add->refs = (const char *const *)image->from->names;
         add->n_refs = image->from->n_names;
         add->image.id = digest_text(&image->id);
+        add->container = imp->container;
         for (size_t j = 0; j < add->n_layers; j++) {
             const struct ld_import_task *task = &imp->tasks[image->tasks[j]];
             struct ld_layer_add *layer = &adds->layers[adds->n_layers++];
 
-            fill_layer(task, &is_added[image->tasks[j]], layer);
+            fill_layer(imp, task, &is_added[image->tasks[j]], layer);
             add->image.size += layer->layer.bytes;
         }
         if (read_documents(imp, image, &add->image, err) < 0)

@@ -9,6 +9,7 @@
 
 #include "daemon/base/inodes.h"
 #include "daemon/base/mem.h"
+#include "daemon/image/recipe.h"
 #include "daemon/image/sink.h"
 #include "daemon/image/tarw.h"
 
@@ -16,16 +17,27 @@ struct ld_tarout {
     struct ld_tarw *w;
     struct ld_inodes linked; /* written, with the name */
     const bool *cancel;
+    struct ld_recipe *recipe; /* or NULL */
+    struct ld_tar_tee tee;
 };
 
-struct ld_tarout *ld_tarout_new(struct ld_sink *sink, const bool *cancel)
+struct ld_tarout *ld_tarout_new_recorded(struct ld_sink *sink, struct ld_recipe *recipe,
+                                         const bool *cancel)
 {
     struct ld_tarout *out = ld_new(struct ld_tarout);
 
-    out->w = ld_tarw_new(sink, NULL);
+    out->recipe = recipe;
+    if (recipe)
+        out->tee = ld_recipe_tee(recipe);
+    out->w = ld_tarw_new(sink, recipe ? &out->tee : NULL);
     out->linked = LD_INODES_INIT(LD_TAR_MAX_ENTRIES);
     out->cancel = cancel;
     return out;
+}
+
+struct ld_tarout *ld_tarout_new(struct ld_sink *sink, const bool *cancel)
+{
+    return ld_tarout_new_recorded(sink, NULL, cancel);
 }
 
 void ld_tarout_free_p(struct ld_tarout **slot)
@@ -132,6 +144,8 @@ static int write_entry(struct ld_tarout *out, const struct ld_node *node, int fd
     if (e.type == LD_TAR_FILE && e.size) {
         bool is_short; /* it shrinks under us: filled up with zeros, as tar does */
 
+        if (out->recipe && ld_recipe_file(out->recipe, node->path + 1, err) < 0)
+            return -1;
         if (ld_tarw_file(out->w, fd, out->cancel, &is_short, err) < 0)
             return ld_err_prefix(err, "'%s'", node->path);
     }

@@ -14,6 +14,10 @@ struct ld_sink;
 struct ld_tarout;
 
 struct ld_tarout *ld_tarout_new(struct ld_sink *sink, const bool *cancel); /* both borrowed */
+/* The same for a tree that is a layer: its recipe is told (borrowed; the caller finishes it). */
+struct ld_recipe;
+struct ld_tarout *ld_tarout_new_recorded(struct ld_sink *sink, struct ld_recipe *recipe,
+                                         const bool *cancel);
 void ld_tarout_free_p(struct ld_tarout **out);
 
 /* Writes the node under this name ("" : the root, "./"). The second name of an inode becomes a hard

@@ -382,11 +382,23 @@ static int point_ref(struct ld_tx *tx, const char *ref, const char *id, struct l
                       err);
 }
 
+static int note_added(struct ld_tx *tx, const struct ld_image_add *add, struct ld_err *err)
+{
+    struct ld_note note = {.type = add->container ? "image.commit" : "image.import",
+                           .kind = "image",
+                           .id = add->image.id,
+                           .name = add->n_refs > 0 ? add->refs[0] : NULL};
+    autofree char *attributes = NULL;
+
+    if (add->container)
+        attributes = ld_asprintf("{\"container\":\"%s\"}", add->container); /* hex digits */
+    note.attributes = attributes;
+    return ld_tx_note(tx, &note, err);
+}
+
 static int add_one(struct ld_tx *tx, const struct ld_image_add *add, struct ld_err *err)
 {
     const struct ld_image *image = &add->image;
-    bool by_commit =
-        add->n_layers > 0 && add->layers[add->n_layers - 1].layer.origin == LD_ORIGIN_COMMIT;
     bool is_there = false;
     ld_sid tip = 0;
 
@@ -397,12 +409,7 @@ static int add_one(struct ld_tx *tx, const struct ld_image_add *add, struct ld_e
         return -1;
     if (!is_there && insert_image(tx, image, tip, err) < 0)
         return -1;
-    if (ld_tx_note(tx,
-                   &(struct ld_note){.type = by_commit ? "image.commit" : "image.import",
-                                     .kind = "image",
-                                     .id = image->id,
-                                     .name = add->n_refs > 0 ? add->refs[0] : NULL},
-                   err) < 0)
+    if (note_added(tx, add, err) < 0)
         return -1;
     for (size_t i = 0; i < add->n_refs; i++) {
         if (point_ref(tx, add->refs[i], image->id, err) < 0)

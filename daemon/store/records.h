@@ -39,6 +39,12 @@ struct ld_layer {
     int64_t created_ns;
 };
 
+/* Imported and committed ones have a recipe beside them, the others have not. */
+static inline bool ld_layer_has_recipe(const struct ld_layer *layer)
+{
+    return layer->origin == LD_ORIGIN_IMPORT || layer->origin == LD_ORIGIN_COMMIT;
+}
+
 /* The blob a layer came as, kept beside it. */
 struct ld_kept_blob {
     char *digest;

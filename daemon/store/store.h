@@ -174,13 +174,14 @@ struct ld_image_add {
     size_t n_layers;
     const char *const *refs; /* names that will point to it, moved from other images if need be */
     size_t n_refs;
+    const char *container; /* whose commit it is; NULL: an import */
 };
 
 /* All images of an import or commit with their layers in one transaction. A later image may reuse
  * what an earlier one of the same call adds. An image that is there already stays as it is and
  * takes the references. conflict: a reused layer is gone or damaged, or a new one's chain ID came
  * meanwhile: plan again. exists: once.key has its object. That is the first image and once.answer.
- * Events: image.import per image, image.tag per reference. */
+ * Events: image.import or image.commit per image, image.tag per reference. */
 int ld_store_image_add(struct ld_store *store, const struct ld_write *w,
                        const struct ld_image_add *adds, size_t n, struct ld_err *err);
 

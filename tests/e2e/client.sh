@@ -402,6 +402,41 @@ test_snapshots() {
     run 0 layerctl rm -v snap
 }
 
+test_commit() {
+    run 0 layerctl create -m --name work base:1
+    mnt=$out
+    echo new >"$mnt/etc/new"
+    exec 7>>"$mnt/etc/new"
+    run 4 layerctl commit work work:1
+    has stderr "$err" "open for writing"
+    exec 7>&-
+    run 0 layerctl commit -m why -a me -c 'CMD ["run"]' -c 'ENV A=1' work work:1
+    has "the id" "$out" "sha256:????????????????????????????????????????????????????????????????"
+    run 0 layerctl image inspect work:1
+    has inspect "$out" '"author":*"me"'
+    has inspect "$out" '"run"'
+    run 0 layerctl history work:1
+    has history "$out" "layerd commit"
+    run 0 layerctl create --name probe work:1
+    is "the image has it" "$(layerctl cat probe:/etc/new)" new
+    run 2 layerctl commit -c 'RUN x' work
+    has stderr "$err" "change 'RUN x'"
+    run 2 layerctl commit
+    run 3 layerctl commit nothing
+    run 0 layerctl container commit --squash work flat:1
+    is "one layer" "$(layerctl image inspect --format json flat:1 | jq .layer_count)" 1
+    run 0 layerctl commit --idempotency-key k work
+    first=$out
+    run 0 layerctl commit --idempotency-key k work
+    is "once" "$out" "$first"
+    run 0 layerctl commit --detach work later:1
+    run 0 layerctl job wait "$out"
+    run 0 layerctl rmi later:1
+    run 0 layerctl umount work
+    run 0 layerctl rm -v work probe
+    run 0 layerctl rmi work:1 flat:1 "$first"
+}
+
 test_volumes() {
     run 0 layerctl volume create --ensure -l a=b cache
     is "volume create" "$out" cache
@@ -607,7 +642,7 @@ make_images
 test_without_daemon
 export LAYERD_HOST=unix:///mnt/run/layerd.sock
 start_daemon data
-for part in test_images test_once_and_dry_run test_containers test_snapshots test_volumes test_trash \
+for part in test_images test_once_and_dry_run test_containers test_snapshots test_commit test_volumes test_trash \
     test_cp test_volume_files test_system; do
     $part
     if ! kill -0 "$daemon" 2>/dev/null; then

@@ -79,6 +79,32 @@ mkdir root && tar --xattrs --xattrs-include='*' --numeric-owner -xpf root.tar -C
 treedump root | tail -n +2 >a.dump
 check "the root is the tree" diff a.dump b.dump
 
+# ---- a commit: to others and back ----
+check "mount" layerctl mount two
+mnt=$(layerctl inspect two --format json | jq -r .mountpoint)
+change() {
+    cd "$mnt" && rm etc/name && rm -r usr/share && mkdir usr/share && echo new >usr/share/new && ln usr/share/new etc/again &&
+        ln -s new usr/share/link && chown 70000:3000000 etc/again && chmod 2711 usr/share/new &&
+        setfattr -n user.note -v other usr/share/new && truncate -s 5M deep/sparse && mkdir $'deep/\377\nodd' &&
+        mknod deep/dev b 7 8 && mkfifo deep/fifo && rm usr/link && mkdir usr/link && touch -d '2001-02-03 04:05:06.789' usr/share
+}
+if (change); then ok; else fail "change the container"; fi
+treedump "$mnt" | tail -n +2 >b.dump
+check "umount" layerctl umount two
+check "commit" layerctl commit -m why -a me -c 'ENTRYPOINT ["/e"]' -c 'LABEL a="b c"' two layerd.test/commit:1
+check "commit, squashed" layerctl commit --squash two layerd.test/flat:1
+commit_ids=$(diff_ids layerd.test/commit:1)
+for image in commit flat; do
+    check "save $image" layerctl save -o $image.oci layerd.test/$image:1
+    check "skopeo takes $image" skopeo copy oci-archive:$image.oci oci:layout-$image:1
+    is "$image: the config's digest" "$(config_of oci:layout-$image:1)" "$(id_of layerd.test/$image:1)"
+    check "umoci unpacks $image" umoci unpack --image layout-$image:1 bundle-$image
+    treedump bundle-$image/rootfs | tail -n +2 >a.dump
+    check "umoci: $image is the same tree" diff a.dump b.dump
+    check "skopeo makes Docker's archive of $image" skopeo copy oci:layout-$image:1 docker-archive:$image.docker:layerd.test/$image:2
+done
+is "skopeo: its config" "$(skopeo inspect --config oci:layout-commit:1 | jq -c '[.author, .config.Entrypoint, .config.Labels.a, .history[-1].comment]')" '["me",["/e"],"b c","why"]'
+
 # ---- blobs that are kept: the same manifest ----
 check "load with blobs" layerctl load --blobs keep in.oci
 check "save with blobs" layerctl save -o kept.oci layerd.test/two:1
@@ -96,6 +122,21 @@ check "load elsewhere" layerctl load out.oci
 is "the same image" "$(id_of layerd.test/two:1) $(diff_ids layerd.test/two:1)" "$want_config $want_diff_ids"
 check "save elsewhere" layerctl save --blobs drop -o elsewhere.oci layerd.test/two:1
 check "the same bytes elsewhere" cmp elsewhere.oci out.oci
+
+for image in commit flat; do
+    for from in oci docker; do
+        tag=1 && [[ $from == oci ]] || tag=2
+        check "load $image.$from elsewhere" layerctl load $image.$from
+        check "create of $image" layerctl create -m --name $image-$from layerd.test/$image:$tag
+        treedump "$(layerctl inspect $image-$from --format json | jq -r .mountpoint)" | tail -n +2 >a.dump
+        check "$image.$from: the same tree elsewhere" diff a.dump b.dump
+    done
+done
+is "the layers of the commit" "$(diff_ids layerd.test/commit:2)" "$commit_ids"
+check "a commit there" layerctl umount commit-oci
+check "a commit there" layerctl commit commit-oci layerd.test/again:1
+check "a commit there" layerctl commit --squash commit-oci layerd.test/flat:3
+is "the same squashed layer by another driver" "$(diff_ids layerd.test/flat:3)" "$(diff_ids layerd.test/flat:1)"
 
 # ---- buildah, podman: where they are ----
 for tool in buildah podman; do
