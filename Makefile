@@ -135,7 +135,7 @@ deps.build := gcc libc6-dev make pkg-config libuv1-dev libmicrohttpd-dev libcjso
 deps.demo  := mmdebstrap skopeo umoci ca-certificates
 deps.bench := $(deps.demo) python3 isal buildah e2fsprogs
 deps.test  := $(deps.demo) libcriterion-dev libarchive-dev libyaml-dev python3-yaml acl attr libcap2-bin zstd xz-utils \
-              bzip2 isal e2fsprogs xfsprogs btrfs-progs systemd systemd-container curl jq procps
+              bzip2 isal e2fsprogs xfsprogs btrfs-progs systemd systemd-container curl jq procps crun runc busybox-static
 deps.lint  := clang-format clang-tidy cppcheck shellcheck mandoc
 
 # What is missing is installed; root is needed only then.

@@ -58,6 +58,7 @@ struct cJSON *ld_container_summary_json(const struct ld_container_state *s)
     cJSON_AddItemToObject(json, "reason", ld_json_text(reason));
     cJSON_AddItemToObject(json, "mountpoint", ld_json_text(s->mountpoint));
     cJSON_AddItemToObject(json, "target", ld_json_text(s->target));
+    cJSON_AddItemToObject(json, "bundle", ld_json_text(s->bundle));
     cJSON_AddStringToObject(json, "driver", c->driver);
     cJSON_AddBoolToObject(json, "read_only", c->read_only);
     cJSON_AddBoolToObject(json, "ephemeral", c->ephemeral);

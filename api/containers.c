@@ -1,5 +1,5 @@
-/* /v1/containers: create, list, inspect, patch, delete, mount, unmount. What moves content (files,
- * export, diff, changes) is in container_content.c. */
+/* /v1/containers: create, list, inspect, patch, delete, mount, bundle, unmount. What moves content
+ * (files, export, diff, changes) is in container_content.c. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,6 +14,7 @@
 #include "api/routes.h"
 #include "daemon/base/fdio.h"
 #include "daemon/base/mem.h"
+#include "daemon/core/bundle.h"
 #include "daemon/core/container.h"
 #include "daemon/core/core.h"
 #include "daemon/core/image.h"
@@ -34,7 +35,8 @@ struct container_call {
     uint64_t if_match;
     struct ld_container_mounting mounting;
     struct ld_mount_target target;
-    char *target_path;
+    struct ld_bundle_wish bundle;
+    char *target_path; /* or the bundle's */
     bool made, with_usage;
 };
 
@@ -388,6 +390,46 @@ static void mount(struct ld_request *req)
     ld_call_submit(&c->call);
 }
 
+/* ---- bundle ---- */
+
+static int run_bundle(struct ld_call *call, struct ld_err *err)
+{
+    struct container_call *c = (struct container_call *)call;
+
+    return ld_container_bundle(call->core, &call->w, c->id, &c->bundle, &c->state, err);
+}
+
+static int read_bundle(struct container_call *c, const cJSON *body, struct ld_err *err)
+{
+    const char *path = NULL;
+    const char *network = NULL;
+
+    if (ld_members_only(body, "", "path terminal network", err) < 0 ||
+        ld_member_string(body, "", "path", &path, err) < 0 ||
+        ld_member_string(body, "", "network", &network, err) < 0 ||
+        ld_member_bool(body, "", "terminal", &c->bundle.has_terminal, err) < 0)
+        return -1;
+    if (network && strcmp(network, "none") != 0 && strcmp(network, "host") != 0)
+        return ld_err_set(err, LD_E_INVALID, "'network' is neither none nor host");
+    c->bundle.host_network = network && strcmp(network, "host") == 0;
+    if (!path)
+        return 0;
+    c->bundle.path = c->target_path = ld_strdup(path);
+    return ld_mount_target_check(path, err);
+}
+
+static void bundle(struct ld_request *req)
+{
+    struct container_call *c = new_call(req, LD_LANE_QUICK, run_bundle, reply_state);
+    struct ld_err err = LD_ERR_INIT;
+
+    if (read_bundle(c, ld_request_json(req), &err) < 0 ||
+        ld_container_admit_mount(c->call.core, ld_request_param(req, "container"), &c->call.op,
+                                 c->id, &err) < 0)
+        return ld_call_refuse(&c->call, &err);
+    ld_call_submit(&c->call);
+}
+
 static int run_unmount(struct ld_call *call, struct ld_err *err)
 {
     struct container_call *c = (struct container_call *)call;
@@ -433,6 +475,7 @@ void ld_routes_containers(struct ld_router *router)
         {"DELETE", "/v1/containers/{container}", remove_container, 0,
          "force? volumes? purge? dry_run?"},
         {"POST", "/v1/containers/{container}/mount", mount, LD_ROUTE_JSON_OPTIONAL, NULL},
+        {"POST", "/v1/containers/{container}/bundle", bundle, LD_ROUTE_JSON_OPTIONAL, NULL},
         {"POST", "/v1/containers/{container}/unmount", unmount, LD_ROUTE_JSON_OPTIONAL,
          "force? sync?"},
     };

@@ -258,6 +258,37 @@ static const struct ld_opt mount_opts[] = {
     LD_OPT_FORMAT,
 };
 
+/* bundle */
+
+static int run_bundle(struct ld_cli *cli, struct ld_err *err)
+{
+    const char *path = ld_args_get(cli->args, 1);
+    const char *network = ld_args_value(cli->args, "network");
+    autojson cJSON *body = cJSON_CreateObject();
+    autojson cJSON *container = NULL;
+
+    if (path)
+        (void)cJSON_AddStringToObject(body, "path", path);
+    if (network)
+        (void)cJSON_AddStringToObject(body, "network", network);
+    if (ld_args_flag(cli->args, "tty"))
+        (void)cJSON_AddTrueToObject(body, "terminal");
+    if (post(cli, ld_args_get(cli->args, 0), "bundle", body, &container, err) < 0)
+        return -1;
+    if (ld_cli_wants_json(cli))
+        ld_out_compact_json(container);
+    else
+        ld_out_line(ld_field_str(container, "bundle"));
+    return 0;
+}
+
+static const struct ld_opt bundle_opts[] = {
+    {"tty", 't', NULL, false, "its process gets a terminal", NULL},
+    {"network", 0, "none|host", false,
+     "a network of its own without devices (default), or the host's", "none|host"},
+    LD_OPT_FORMAT,
+};
+
 /* After a forced unmount: who still has the tree open. */
 static void print_holders(const char *name, const cJSON *holders)
 {
@@ -426,6 +457,21 @@ static const struct ld_cmd cmds[] = {
             "there with the container.",
         .opts = LD_CMD_OPTS(mount_opts),
         .run = run_mount,
+    },
+    {
+        .name = "container bundle",
+        .aliases = {"bundle"},
+        .operands = "CONTAINER [FOLDER]",
+        .min_operands = 1,
+        .max_operands = 2,
+        .complete = "container",
+        .summary = "Make an OCI runtime bundle of a container and print where",
+        .details =
+            "Mounts the container and writes a config.json for it, so that 'crun run' or 'runc "
+            "run' with --bundle works. It is in FOLDER, an existing one that only root can change, "
+            "or in the daemon's run root, and goes when the container is unmounted.",
+        .opts = LD_CMD_OPTS(bundle_opts),
+        .run = run_bundle,
     },
     {
         .name = "container umount",

@@ -13,6 +13,7 @@
 #include "daemon/base/buf.h"
 #include "daemon/base/mem.h"
 #include "daemon/base/parse.h"
+#include "daemon/core/bundle.h"
 #include "daemon/core/config.h"
 #include "daemon/core/fold.h"
 #include "daemon/core/holders.h"
@@ -26,6 +27,7 @@ void ld_container_state_done(struct ld_container_state *state)
     ld_container_done(&state->record);
     ld_free_p(&state->mountpoint);
     ld_free_p(&state->target);
+    ld_free_p(&state->bundle);
     ld_free_p(&state->damage);
 }
 
@@ -38,6 +40,7 @@ void ld_container_state_of(struct ld_core *core, struct ld_container *record,
     if (ret->mount == LD_MOUNTED)
         ret->mountpoint = ld_asprintf("%s/mnt/%s", core->root.run_path, ret->record.id);
     ret->target = ld_mounts_target(core->mounts, ret->record.upper_sid);
+    ret->bundle = ret->mountpoint ? ld_bundle_path(core, ret->record.id) : NULL;
     if (ret->record.damage)
         ret->damage = ld_strdup(ret->record.damage);
 }
@@ -283,6 +286,8 @@ static int detach(struct ld_core *core, const struct ld_container *c, struct ld_
         ret->holders = place < 0 ? NULL : holders_of(core, place, rootfs.fs.driver);
     }
     rc = ld_mounts_detach(core->mounts, &rootfs.fs, flags, &ret->was_mounted, &held, err);
+    if (rc == 0)
+        ld_bundle_drop(core, c->id);
     if (!held)
         ld_free_p(&ret->holders);
     ld_rootfs_done(&rootfs);

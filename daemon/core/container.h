@@ -41,6 +41,7 @@ struct ld_container_state {
     enum ld_mount_state mount;
     char *mountpoint; /* NULL unless mounted */
     char *target;     /* a caller's place where it is mounted, too; or NULL */
+    char *bundle;     /* the folder of its runtime bundle, or NULL */
     char *damage;     /* its own, or that of a layer below; NULL: whole */
 };
 void ld_container_state_done(struct ld_container_state *state);

@@ -13,6 +13,7 @@
 #include "daemon/base/fdio.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
+#include "daemon/core/bundle.h"
 #include "daemon/core/damage.h"
 #include "daemon/core/freeze.h"
 #include "daemon/core/layer_blob.h"
@@ -326,6 +327,7 @@ int ld_recover(struct ld_core *core, struct ld_err *err)
         if (r < 0)
             return ld_err_sys(err, r, "read the folder '%s'", ld_place_dir(folders[i].place));
     }
+    ld_bundles_recover(core);
     /* After the folders: it has the marks of what was being made. */
     (void)!ld_each_name(core->root.staging_fd, discard_staged, core); /* never fails the start */
     return check_layers(core, err) < 0 || check_containers(core, err) < 0 ||

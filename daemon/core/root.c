@@ -193,6 +193,7 @@ int ld_root_open(const char *data_path, const char *run_path, const char *group,
     if (open_data(data_path, &root, err) < 0 ||
         open_top("run root", run_path, 0711, &root.run_path, &root.run_fd, err) < 0 ||
         open_sub(root.run_fd, "targets", 0700, &root.targets_fd, err) < 0 ||
+        open_sub(root.run_fd, "bundles", 0700, &root.bundles_fd, err) < 0 ||
         open_stage(&root, err) < 0 || open_mnt(&root, err) < 0) {
         ld_root_done(&root);
         return -1;
@@ -219,6 +220,7 @@ void ld_root_done(struct ld_root *root)
     unmount_if_root(&root->stage_fd, root->run_path, "stage", MNT_DETACH);
     unmount_if_root(&root->mnt_fd, root->run_path, "mnt", 0);
     ld_close_p(&root->targets_fd);
+    ld_close_p(&root->bundles_fd);
     ld_close_p(&root->run_fd);
     ld_close_p(&root->layers_fd);
     ld_close_p(&root->w_fd);

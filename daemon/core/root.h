@@ -16,7 +16,7 @@ struct ld_root {
     char *data_path, *run_path; /* absolute, without symlinks */
     int data_fd;
     int layers_fd, w_fd, volumes_fd, staging_fd, trash_fd, quarantine_fd; /* in the data root */
-    int run_fd, mnt_fd, stage_fd, targets_fd;                             /* in the run root */
+    int run_fd, mnt_fd, stage_fd, targets_fd, bundles_fd;                 /* in the run root */
     int lock_fd;
     uint64_t data_mount_id;
     unsigned gid; /* of the group that may use the socket and mnt/ */
@@ -34,6 +34,7 @@ struct ld_root {
                       .mnt_fd = -EBADF,                                                            \
                       .stage_fd = -EBADF,                                                          \
                       .targets_fd = -EBADF,                                                        \
+                      .bundles_fd = -EBADF,                                                        \
                       .lock_fd = -EBADF})
 
 /* Makes and opens both roots. Code conflict: another daemon has the data root; unsupported: the

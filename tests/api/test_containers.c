@@ -589,6 +589,7 @@ LD_API_TEST(containers, answer_404_on_every_route)
         {"PATCH", "", "{}"},
         {"DELETE", "", NULL},
         {"POST", "/mount", NULL},
+        {"POST", "/bundle", NULL},
         {"POST", "/unmount", NULL},
         {"GET", "/holders", NULL},
         {"GET", "/explain?path=/", NULL},
@@ -620,6 +621,7 @@ LD_API_TEST(containers, answer_conflict_on_every_route_for_an_ambiguous_prefix)
         {"PATCH", "", "{}"},
         {"DELETE", "", NULL},
         {"POST", "/mount", NULL},
+        {"POST", "/bundle", NULL},
         {"POST", "/unmount", NULL},
         {"GET", "/holders", NULL},
         {"GET", "/explain?path=/", NULL},
@@ -724,7 +726,7 @@ LD_API_TEST(containers, that_lost_their_writable_layer_are_damaged_and_can_be_re
     } rows[] = {
         {"POST", "/mount"},         {"GET", "/changes"},      {"GET", "/diff"},
         {"GET", "/export"},         {"GET", "/files?path=/"}, {"DELETE", "/files?path=/etc/motd"},
-        {"GET", "/explain?path=/"},
+        {"GET", "/explain?path=/"}, {"POST", "/bundle"},
     };
     cJSON *json;
 

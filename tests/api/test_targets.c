@@ -1,14 +1,6 @@
 /* Containers mounted at a place of the caller's choice: shown, found again, taken away; and places
  * that are refused. */
-#include <fcntl.h>
-#include <sched.h>
-#include <signal.h>
 #include <string.h>
-#include <sys/mount.h>
-#include <sys/prctl.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <cjson/cJSON.h>
 
@@ -149,34 +141,6 @@ LD_API_TEST(targets, are_whole_again_after_a_kill_within_a_mount_or_an_unmount)
     }
 }
 
-/* A child with its working directory in `path`. */
-static pid_t hold(const char *path)
-{
-    int ready[2];
-    pid_t pid;
-    char byte;
-
-    cr_assert_eq(pipe2(ready, O_CLOEXEC), 0);
-    pid = fork();
-    if (pid == 0) {
-        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (chdir(path) < 0 || write(ready[1], "x", 1) != 1)
-            _exit(1);
-        for (;;)
-            (void)pause();
-    }
-    cr_assert(pid > 0 && read(ready[0], &byte, 1) == 1);
-    ld_close(ready[0]);
-    ld_close(ready[1]);
-    return pid;
-}
-
-static void let_go(pid_t pid)
-{
-    (void)kill(pid, SIGKILL);
-    cr_assert_eq(waitpid(pid, NULL, 0), pid);
-}
-
 LD_API_TEST(targets, that_are_held_stay_and_name_who_holds_them)
 {
     struct ld_text at = make_target("at"), ask = body(at.s);
@@ -191,24 +155,24 @@ LD_API_TEST(targets, that_are_held_stay_and_name_who_holds_them)
         json = ld_want(c, 200, "POST", ask.s, "/v1/containers/web/mount");
         mountpoint = ld_textf("%s", ld_str(json, "mountpoint"));
         for (size_t i = 0; i < LD_ARRAY_LEN(where); i++) {
-            pid = hold(ld_textf("%s/%s", at.s, where[i]).s);
+            pid = ld_test_hold(ld_textf("%s/%s", at.s, where[i]).s);
             json = ld_want_error(c, "busy", "POST", NULL, "/v1/containers/web/unmount");
             cr_expect_eq(ld_int(json, "details.holders.0.pid"), pid);
             cr_expect_eq(ld_test_count_mounts(at.s), WHOLE);
-            let_go(pid);
+            ld_test_let_go(pid);
             /* Held at its own mount point, it is put back at the target. */
-            pid = hold(ld_textf("%s/%s", mountpoint.s, where[i]).s);
+            pid = ld_test_hold(ld_textf("%s/%s", mountpoint.s, where[i]).s);
             (void)ld_want_error(c, "busy", "POST", NULL, "/v1/containers/web/unmount");
             cr_expect_eq(ld_test_count_mounts(at.s), WHOLE);
             cr_expect_eq(ld_test_count_mounts(mountpoint.s), WHOLE);
-            let_go(pid);
+            ld_test_let_go(pid);
         }
-        pid = hold(at.s);
+        pid = ld_test_hold(at.s);
         json = ld_want(c, 200, "POST", NULL, "/v1/containers/web/unmount?force=1");
         cr_expect(ld_is_null(json, "target"));
         cr_expect_eq(ld_test_count_mounts(at.s), 0);
         cr_expect_eq(ld_test_count_mounts(mountpoint.s), 0);
-        let_go(pid);
+        ld_test_let_go(pid);
         (void)ld_want(c, 200, "POST", ask.s, "/v1/containers/web/mount");
         (void)ld_want_error(c, "busy", "DELETE", NULL, "/v1/containers/web");
         (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/web?force=1");

@@ -6,13 +6,16 @@
 #include <fcntl.h>
 #include <linux/loop.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -165,4 +168,31 @@ size_t ld_test_count_fds(void)
 
     cr_assert_eq(ld_each_name(dir, count_one, &n), 0);
     return n - 2; /* the descriptors of this very walk */
+}
+
+pid_t ld_test_hold(const char *path)
+{
+    int ready[2];
+    pid_t pid;
+    char byte;
+
+    cr_assert_eq(pipe2(ready, O_CLOEXEC), 0);
+    pid = fork();
+    if (pid == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (chdir(path) < 0 || write(ready[1], "x", 1) != 1)
+            _exit(1);
+        for (;;)
+            (void)pause();
+    }
+    cr_assert(pid > 0 && read(ready[0], &byte, 1) == 1);
+    ld_close(ready[0]);
+    ld_close(ready[1]);
+    return pid;
+}
+
+void ld_test_let_go(pid_t pid)
+{
+    (void)kill(pid, SIGKILL);
+    cr_assert_eq(waitpid(pid, NULL, 0), pid);
 }

@@ -6,6 +6,8 @@
  */
 #pragma once
 
+#include <sys/types.h>
+
 #include <criterion/criterion.h>
 
 #include "daemon/base/err.h"
@@ -63,3 +65,7 @@ size_t ld_test_count_fds(void);
                      ld_code_name((err)->code), (err)->message, ld_code_name(want));               \
         cr_assert_neq((err)->message[0], '\0', "%s says nothing", #call);                          \
     } while (0)
+
+/* A child with its working directory in `path`, which keeps that busy; and its end. */
+pid_t ld_test_hold(const char *path);
+void ld_test_let_go(pid_t pid);
