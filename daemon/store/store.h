@@ -496,8 +496,8 @@ struct ld_store_sums {
     uint64_t images, refs, containers, volumes, trash, damaged;
 };
 int ld_store_sums(struct ld_store *store, struct ld_store_sums *ret, struct ld_err *err);
-/* The database's own consistency: each problem that SQLite finds, 100 at most. A result other than 0
- * ends it and is returned. */
+/* The database's own consistency: each problem that SQLite finds, 100 at most. A result other than
+ * 0 ends it and is returned. */
 int ld_store_check(struct ld_store *store, int (*sink)(void *arg, const char *problem), void *arg,
                    struct ld_err *err) ld_must_check;
 /* Each image's shared and own bytes, in the order of ld_store_image_list. */
