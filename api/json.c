@@ -137,7 +137,8 @@ static int by_name(const void *a, const void *b)
 }
 
 /* Members in byte order; null, false and what is empty mean the same as absence and are left out.
- */
+ * Not deeper than 32: that is checked of every body. */
+/* NOLINTNEXTLINE(misc-no-recursion): so the stack is bounded, too. */
 static cJSON *canonical(const cJSON *from)
 {
     cJSON *to;

@@ -101,28 +101,49 @@ static void offer_options(const struct ld_cmd *cmd, const char *typed)
     }
 }
 
-/* Names of commands: second words after a resource, else resources and short forms. */
-static void offer_commands(const char *group, const char *typed)
+static void offer_single(const char *name, const char *typed)
 {
-    size_t prefix = group ? strlen(group) : 0;
+    if (!strchr(name, ' '))
+        offer(name, typed, "");
+}
 
+/* Resources, and commands of one word. */
+static void offer_first_words(const struct ld_cmd_group *g, const char *typed)
+{
+    if (g->summary && g->name[0])
+        offer(g->name, typed, "");
+    for (size_t i = 0; i < g->n; i++) {
+        const struct ld_cmd *cmd = &g->cmd[i];
+
+        if (!cmd->summary)
+            continue;
+        offer_single(cmd->name, typed);
+        for (size_t k = 0; k < LD_ARRAY_LEN(cmd->aliases) && cmd->aliases[k]; k++)
+            offer_single(cmd->aliases[k], typed);
+    }
+}
+
+/* What is done to a resource. */
+static void offer_second_words(const struct ld_cmd_group *g, const char *first, const char *typed)
+{
+    size_t len = strlen(first);
+
+    for (size_t i = 0; i < g->n; i++) {
+        const struct ld_cmd *cmd = &g->cmd[i];
+
+        if (cmd->summary && strncmp(cmd->name, first, len) == 0 && cmd->name[len] == ' ')
+            offer(cmd->name + len + 1, typed, "");
+    }
+}
+
+/* `first`: NULL, or the resource that was typed. */
+static void offer_commands(const char *first, const char *typed)
+{
     for (const struct ld_cmd_group *const *g = ld_cmds_all; *g; g++) {
-        if (!group && (*g)->summary && (*g)->name[0])
-            offer((*g)->name, typed, "");
-        for (size_t i = 0; i < (*g)->n; i++) {
-            const struct ld_cmd *cmd = &(*g)->cmd[i];
-
-            if (!cmd->summary)
-                continue;
-            if (group && strncmp(cmd->name, group, prefix) == 0 && cmd->name[prefix] == ' ')
-                offer(cmd->name + prefix + 1, typed, "");
-            if (!group && !strchr(cmd->name, ' '))
-                offer(cmd->name, typed, "");
-            for (size_t k = 0; !group && k < LD_ARRAY_LEN(cmd->aliases) && cmd->aliases[k]; k++) {
-                if (!strchr(cmd->aliases[k], ' '))
-                    offer(cmd->aliases[k], typed, "");
-            }
-        }
+        if (first)
+            offer_second_words(*g, first, typed);
+        else
+            offer_first_words(*g, typed);
     }
 }
 
