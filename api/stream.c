@@ -28,10 +28,11 @@ enum {
     MAX_FEED = 1 << 20, /* unsent bytes of a feed */
 };
 
+/* Two own it, the request and who writes it: the one that lets go last frees it. */
 struct ld_stream {
-    unsigned refs;
-    struct ld_server *server;
     struct ld_request *req; /* NULL once it has let go */
+    bool has_writer;
+    struct ld_server *server;
     struct ld_ring *ring;
     struct ld_op *work; /* who writes it; NULL once that is done */
     bool is_tied;       /* work is cancelled when the client vanishes */
@@ -46,9 +47,9 @@ struct ld_stream {
     size_t last_len, last_at;
 };
 
-static void unref(struct ld_stream *stream)
+static void free_if_left(struct ld_stream *stream)
 {
-    if (--stream->refs > 0)
+    if (stream->req || stream->has_writer)
         return;
     stream->server->stats.downloads -= stream->is_producer;
     ld_headers_free(&stream->headers);
@@ -62,7 +63,14 @@ static void detach(struct ld_stream *stream)
     stream->req->stream = NULL;
     stream->req = NULL;
     ld_ring_leave_loop(stream->ring);
-    unref(stream);
+    free_if_left(stream);
+}
+
+/* The writer lets go, after its last word. */
+static void leave(struct ld_stream *stream)
+{
+    stream->has_writer = false;
+    free_if_left(stream);
 }
 
 /* ---- the beginning of the reply ---- */
@@ -207,7 +215,7 @@ static struct ld_stream *stream_new(struct ld_request *req, size_t capacity, con
 {
     struct ld_stream *stream = ld_new(struct ld_stream);
 
-    stream->refs = 2;
+    stream->has_writer = true;
     stream->server = req->server;
     stream->req = req;
     stream->type = type;
@@ -246,6 +254,7 @@ static void producer_done(struct ld_op *op)
 {
     struct ld_stream *stream = op->arg;
 
+    assert(stream->has_writer);
     stream->work = NULL;
     if (op->rc < 0)
         ld_ring_abort(stream->ring, &op->err); /* where it never ran */
@@ -254,7 +263,7 @@ static void producer_done(struct ld_op *op)
         stream->producer.free(stream->producer.arg);
     if (stream->req)
         on_wake(stream); /* an abort by the loop wakes nobody */
-    unref(stream);
+    leave(stream);
 }
 
 /* The reply of a stream whose client wants the head only, or is gone: nothing is produced. */
@@ -360,7 +369,8 @@ struct ld_stream *ld_stream_attach(struct ld_request *req, const char *content_t
     struct ld_stream *stream = stream_new(req, VERB_RING, content_type);
 
     stream->is_tied = is_tied;
-    try_begin(stream); /* arms the wake, where the body is through already */
+    assert(stream->has_writer); /* so it stays, whatever becomes of the request */
+    try_begin(stream);          /* arms the wake, where the body is through already */
     return stream;
 }
 
@@ -373,6 +383,7 @@ void ld_stream_go_on(struct ld_stream *stream, struct ld_op *op)
 
 void ld_stream_finish(struct ld_stream *stream, char *last)
 {
+    assert(stream->has_writer);
     stream->work = NULL;
     stream->last = last;
     stream->last_len = strlen(last);
@@ -381,19 +392,20 @@ void ld_stream_finish(struct ld_stream *stream, char *last)
     try_begin(stream);
     if (stream->req)
         ld_exchange_resume(stream->req); /* it may wait for more */
-    unref(stream);
+    leave(stream);
 }
 
 struct ld_request *ld_stream_take_back(struct ld_stream *stream)
 {
     struct ld_request *req = stream->req;
 
+    assert(stream->has_writer);
     if (!req || stream->has_begun)
         return NULL;
     stream->work = NULL;
     detach(stream);
     ld_ring_leave_worker(stream->ring);
-    unref(stream);
+    leave(stream);
     return req;
 }
 
