@@ -1,4 +1,5 @@
-/* Captured, frozen and merged layers show what the container showed: random trees, each driver.
+/* Captured, frozen, folded and committed layers show what the container showed: random trees, each
+ * driver.
  *
  * LD_SEED=n runs that seed alone; LD_SEEDS=n runs more of them. */
 #include <errno.h>
@@ -14,6 +15,11 @@
 #include "daemon/base/fdio.h"
 #include "daemon/base/mem.h"
 #include "daemon/core/capture.h"
+#include "daemon/core/layer_pack.h"
+#include "daemon/core/own.h"
+#include "daemon/image/recipe.h"
+#include "daemon/image/settle.h"
+#include "daemon/image/untar.h"
 #include "drivers/driver.h"
 #include "tests/lib/env.h"
 #include "tests/lib/randtree.h"
@@ -116,13 +122,13 @@ static void unmount_it(const struct ld_writable *writable)
     cr_assert_eq(rmdir(path), 0);
 }
 
-static char *dump(struct world *w)
+static char *dump(struct world *w, unsigned flags)
 {
     autofree char *path = path_of(&w->c);
     char *text;
 
     mount_it(w, w->driver, &w->c);
-    text = ld_dump_string(path, 0);
+    text = ld_dump_string(path, flags);
     unmount_it(&w->c);
     return text;
 }
@@ -141,17 +147,24 @@ static void expect_text(const struct world *w, const char *got, const char *want
 }
 
 /* The kernel's own view of a chain, by a fresh overlay on it. */
-static void expect_shown(struct world *w, const ld_sid *chain, size_t n, const char *want,
-                         const char *what)
+static char *shown(struct world *w, const ld_sid *chain, size_t n, unsigned flags)
 {
     struct ld_writable fresh = {.sid = w->next++, .chain = {.sid = chain, .n = n}};
     autofree char *path = path_of(&fresh);
-    autofree char *got = NULL;
+    char *got;
 
     ld_test_ok(ld_driver_overlay.create(&w->env, &fresh, NULL, &err), &err);
     mount_it(w, &ld_driver_overlay, &fresh);
-    got = ld_dump_string(path, 0);
+    got = ld_dump_string(path, flags);
     unmount_it(&fresh);
+    return got;
+}
+
+static void expect_shown(struct world *w, const ld_sid *chain, size_t n, const char *want,
+                         const char *what)
+{
+    autofree char *got = shown(w, chain, n, 0);
+
     expect_text(w, got, want, what);
 }
 
@@ -190,6 +203,115 @@ static void capture(struct world *w, const char *want)
         expect_shown(w, chain + 1, n - 1, want, "captured, nothing changed");
 }
 
+/* ---- as a commit has it: packed, and unpacked again ---- */
+
+static struct ld_digest pack(struct world *w, int dir, int recipe, bool is_whole)
+{
+    struct ld_layer_packing packing = {.root_fd = dir, .recipe_fd = recipe, .is_whole = is_whole};
+    struct ld_digest diff_id = {{0}};
+
+    cr_assert(ftruncate(recipe, 0) == 0 && lseek(recipe, 0, SEEK_SET) == 0);
+    cr_assert_eq(ld_layer_pack(&packing, &diff_id, &err), 0, "%s: %s", w->about, err.message);
+    return diff_id;
+}
+
+/* The tar of a packed layer, by its recipe. */
+static void replay(struct world *w, int dir, int recipe, const struct ld_digest *diff_id, int tar)
+{
+    struct ld_recipe_layer layer = {.recipe_fd = recipe, .root_fd = dir, .aside_fd = -1};
+    auto_sink *file = NULL;
+    auto_sink *hashed = NULL;
+    struct ld_digest got;
+
+    cr_assert(ftruncate(tar, 0) == 0 && lseek(tar, 0, SEEK_SET) == 0);
+    file = ld_sink_fd_new(tar);
+    hashed = ld_sink_digest_new(file);
+    ld_test_ok(ld_recipe_replay(&layer, hashed, NULL, &err), &err);
+    got = ld_sink_digest_final(hashed);
+    cr_assert(ld_digest_equal(&got, diff_id), "%s: the recipe writes another tar", w->about);
+}
+
+/* What an import makes of the tar, on top of `base`. */
+static void unpack(struct world *w, int tar, int dir, const struct ld_chain *base)
+{
+    autoclose int recipe = open("recipe2", O_CREAT | O_TRUNC | O_RDWR | O_CLOEXEC, 0600);
+    LD_AUTO(ld_untar_result_done) struct ld_untar_result result = {.pending = NULL};
+    LD_AUTO(ld_settle_result_done) struct ld_settle_result settled = {.bytes = 0};
+    auto_source *source = NULL;
+    int below[MAX_CHAIN];
+    struct ld_untar_job job = {.root_fd = dir,
+                               .recipe_fd = recipe,
+                               .aside_parent_fd = w->env.w_fd,
+                               .aside_name = "aside",
+                               .escapes_xattrs = true};
+    struct ld_settle_job settle = {.root_fd = dir,
+                                   .aside_parent_fd = w->env.w_fd,
+                                   .aside_name = "aside",
+                                   .lower = {.root = below, .n = base->n, .form = LD_FORM_LAYER}};
+
+    job.source = source = ld_source_fd_new(tar, 0, (uint64_t)lseek(tar, 0, SEEK_END));
+    cr_assert_eq(ld_untar(&job, &result, &err), 0, "%s: %s", w->about, err.message);
+    for (size_t i = 0; i < base->n; i++)
+        below[i] = ld_open_dir(w->env.layers_fd, ld_sid_name(base->sid[i]).text);
+    cr_assert_eq(ld_settle(&settle, result.pending, &settled, &err), 0, "%s: %s", w->about,
+                 err.message);
+    for (size_t i = 0; i < base->n; i++)
+        ld_close(below[i]);
+    cr_expect_eq(result.warnings.n + settled.warnings.n, 0, "%s: %s", w->about,
+                 result.warnings.n ? result.warnings.text[0] : "of settling");
+}
+
+/* A directory that is to be a layer: all of the tree, or what was changed of it. */
+static bool fill(struct world *w, int dir, bool squash)
+{
+    static const struct ld_layers nothing = {.n = 0};
+    struct ld_capture_from from = {
+        .env = &w->env, .driver = w->driver, .writable = w->c, .for_image = true};
+    LD_AUTO(ld_own_close) struct ld_own own = {.fd = NULL};
+    bool is_changed = true;
+
+    if (!squash) {
+        ld_test_ok(ld_capture_tree(&from, dir, &is_changed, &err), &err);
+        return is_changed;
+    }
+    ld_test_ok(ld_own_open_whole(&w->env, w->driver, &w->c, &own, &err), &err);
+    ld_test_ok(ld_tree_copy_layer(&own.layers, &nothing, dir, LD_COPY_NO_SOCKETS, NULL, &err),
+               &err);
+    return true;
+}
+
+/* apply(base, changes(base, x)) = x, by the layer itself and by its tar. Names that only the base
+ * has on one file, of which one was copied up and is as it was, are no change: then they are on one
+ * file again. */
+static void commit(struct world *w, bool squash)
+{
+    unsigned flags = squash ? 0 : LD_DUMP_NO_LINKS;
+    autofree char *want = dump(w, flags);
+    size_t n_base = squash ? 0 : w->c.chain.n - w->c.n_own;
+    struct ld_chain base = {.sid = w->chain + w->c.n_own, .n = n_base};
+    autoclose int recipe = open("recipe", O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    autoclose int tar = open("layer.tar", O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    autofree char *got = NULL, *whole = NULL;
+    ld_sid chain[MAX_CHAIN], sid, twin;
+    autoclose int dir = new_layer_dir(w, &sid);
+    autoclose int again = new_layer_dir(w, &twin);
+    struct ld_digest diff_id, twin_id;
+
+    if (!fill(w, dir, squash)) {
+        got = shown(w, base.sid, base.n, flags);
+        return expect_text(w, got, want, "committed, nothing changed");
+    }
+    got = shown(w, chain, put_on(sid, &base, chain), flags);
+    expect_text(w, got, want, squash ? "squashed" : "committed");
+    diff_id = pack(w, dir, recipe, squash);
+    replay(w, dir, recipe, &diff_id, tar);
+    unpack(w, tar, again, &base);
+    whole = shown(w, chain, put_on(sid, &base, chain), 0);
+    expect_shown(w, chain, put_on(twin, &base, chain), whole, "committed and imported");
+    twin_id = pack(w, again, recipe, squash);
+    cr_assert(ld_digest_equal(&twin_id, &diff_id), "%s: imported it is another layer", w->about);
+}
+
 static void freeze(struct world *w, const char *want)
 {
     autofree char *before = changes_of(w);
@@ -203,7 +325,7 @@ static void freeze(struct world *w, const char *want)
     w->c.sid = next;
     w->c.n_own++;
     stand_on(w, chain, n);
-    got = dump(w);
+    got = dump(w, 0);
     expect_text(w, got, want, "frozen");
     after = changes_of(w);
     expect_text(w, after, before, "changes after a freeze");
@@ -243,8 +365,10 @@ static void random_round(const struct ld_driver *driver, uint64_t seed)
         ld_rand_changes(&rand, path, ld_rand_below(&rand, 25));
         unmount_it(&w.c);
         free(state);
-        state = dump(&w);
+        state = dump(&w, 0);
         capture(&w, state);
+        commit(&w, false);
+        commit(&w, true);
         if (driver->seal)
             freeze(&w, state);
     }
@@ -294,7 +418,7 @@ LD_TEST(capture, keeps_links_whole_in_a_layer)
         mount_it(&w, w.driver, &w.c);
         ld_test_sh("cd /mnt/stage/%s; %s", ld_sid_name(w.c.sid).text, commands);
         unmount_it(&w.c);
-        state = dump(&w);
+        state = dump(&w, 0);
         capture(&w, state);
         world_leave(&w);
     }
