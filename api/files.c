@@ -318,7 +318,7 @@ static int write_from_spool(struct put_call *p, const struct ld_files_root *root
     ld_decoder_limits_init(&limits, p->call.core, &p->call.op.cancel);
     if (ld_decoder_new(raw, &limits.limits, &decoded, err) < 0)
         return -1;
-    return ld_files_write_tar(root, p->path, decoded, &p->call.op.cancel, &p->result, err);
+    return ld_files_write_tar(root, p->path, decoded, 0, &p->call.op.cancel, &p->result, err);
 }
 
 /* Second operation, with the owner's keys. */

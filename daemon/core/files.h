@@ -20,7 +20,7 @@ struct ld_source;
 
 /* What paths are resolved in. */
 struct ld_files_root {
-    int fd;           /* a private clone of a mount: see ld_mount_clone */
+    int fd;           /* O_PATH will do */
     const char *what; /* "container", "volume": for messages */
 };
 
@@ -51,12 +51,28 @@ int ld_files_open(const struct ld_files_root *root, const char *path, int *ret_f
 
 struct ld_files_result {
     uint64_t entries, bytes;
+    bool dirs_left; /* LD_UNPACK_ANY_DIRS: no directory has its attributes yet */
 };
 
-/* Unpacks a tar (uncompressed) into the directory `path`. Other codes: bad_content naming the
- * entry. */
+enum ld_unpack_flags {
+    LD_UNPACK_SELF = 1 << 0,   /* "./" gives the directory itself its attributes */
+    LD_UNPACK_STRICT = 1 << 1, /* what layers may not have is refused: absolute names, paths deeper
+                                * than 128, character devices 0:0 */
+    LD_UNPACK_ANY_DIRS = 1 << 2, /* more than 65,536 directories, too: see ld_files_finish_tar */
+};
+/* Unpacks a tar (uncompressed) into the directory `path`, over what is there, entry by entry. After
+ * a failure those before it stay, each whole, and *ret counts them. Other codes: bad_content naming
+ * the entry. */
 int ld_files_write_tar(const struct ld_files_root *root, const char *path, struct ld_source *tar,
-                       const bool *cancel, struct ld_files_result *ret, struct ld_err *err);
+                       unsigned flags, const bool *cancel, struct ld_files_result *ret,
+                       struct ld_err *err);
+/* After dirs_left: gives the directories their attributes, read from the same tar again. */
+int ld_files_finish_tar(const struct ld_files_root *root, const char *path, struct ld_source *tar,
+                        unsigned flags, const bool *cancel, struct ld_err *err);
+/* Reads all of a tar and refuses what unpacking it would refuse, as far as the archive alone tells.
+ */
+int ld_files_check_tar(struct ld_source *tar, unsigned flags, const bool *cancel,
+                       struct ld_err *err);
 
 struct ld_new_file {
     mode_t mode;
