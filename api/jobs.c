@@ -52,7 +52,8 @@ static cJSON *object_json(const struct ld_job_record *job)
     images = cJSON_GetObjectItemCaseSensitive(result, "images"); /* an import's; else it is one */
     refs =
         cJSON_GetObjectItemCaseSensitive(images ? cJSON_GetArrayItem(images, 0) : result, "refs");
-    name = cJSON_GetStringValue(cJSON_GetArrayItem(refs, 0));
+    name = cJSON_GetStringValue(refs ? cJSON_GetArrayItem(refs, 0)
+                                     : cJSON_GetObjectItemCaseSensitive(result, "name"));
     json = cJSON_CreateObject();
     cJSON_AddStringToObject(json, "kind", job->object_kind);
     cJSON_AddStringToObject(json, "id", job->object_id);

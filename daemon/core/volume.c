@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@
 #include "daemon/base/mountapi.h"
 #include "daemon/base/parse.h"
 #include "daemon/core/config.h"
+#include "daemon/core/container.h"
 #include "daemon/core/making.h"
 #include "daemon/core/state.h"
 #include "daemon/core/trash.h"
@@ -232,6 +234,38 @@ void ld_volume_view_close(struct ld_volume_view *view)
         return;
     ld_close_p(&view->fd);
     ld_pins_drop(view->core->pins, &view->sid, 1);
+}
+
+int ld_volume_mounters(struct ld_core *core, const char *id, struct ld_users *ret,
+                       struct ld_err *err)
+{
+    LD_AUTO(ld_users_done) struct ld_users users = {.n = 0};
+    size_t n = 0;
+
+    if (ld_store_volume_users(core->store, id, &users, err) < 0)
+        return -1;
+    for (size_t i = 0; i < users.n; i++) {
+        struct ld_container_state state LD_AUTO(ld_container_state_done) = {.mount = LD_UNMOUNTED};
+        struct ld_err why = LD_ERR_INIT;
+        struct ld_user user = users.item[i];
+
+        if (ld_container_inspect(core, user.id, &state, &why) < 0 && why.code != LD_E_NOT_FOUND) {
+            *err = why;
+            return -1;
+        }
+        if (state.mount == LD_UNMOUNTED)
+            continue;
+        users.item[i] = users.item[n]; /* those that have it come first */
+        users.item[n++] = user;
+    }
+    *ret = users;
+    users = (struct ld_users){.n = 0};
+    for (; ret->n > n; ret->n--) {
+        free(ret->item[ret->n - 1].kind);
+        free(ret->item[ret->n - 1].id);
+        free(ret->item[ret->n - 1].name);
+    }
+    return 0;
 }
 
 int ld_volume_usage(struct ld_core *core, const char *id, struct ld_usage *ret, struct ld_err *err)

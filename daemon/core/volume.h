@@ -57,6 +57,11 @@ int ld_volume_view(struct ld_core *core, const char *id, struct ld_volume_view *
                    struct ld_err *err);
 void ld_volume_view_close(struct ld_volume_view *view); /* a closed one is fine */
 
+/* The containers that have it mounted now, or are held by a process in another mount namespace.
+ * Nobody mounts it while v:ID is held exclusively. Worker. */
+int ld_volume_mounters(struct ld_core *core, const char *id, struct ld_users *ret,
+                       struct ld_err *err);
+
 /* Bytes and inodes on disk: a walk. */
 struct ld_usage;
 int ld_volume_usage(struct ld_core *core, const char *id, struct ld_usage *ret, struct ld_err *err);

@@ -154,9 +154,8 @@ int ld_err_taken(struct ld_err *err, const char *kind, const char *name, const c
 int ld_err_version(struct ld_err *err, const char *kind, const char *id, uint64_t is,
                    uint64_t want);
 
-/* The users that a statement (kind, id, name) lists, 1,000 at most; as err's details. */
+/* The users that a statement (kind, id, name) lists, 1,000 at most. */
 int ld_users_read(sqlite3_stmt *stmt, struct ld_users *ret, struct ld_err *err) ld_must_check;
-int ld_users_details(const struct ld_users *users, struct ld_err *err);
 
 /* A text that names an object may be its id (64 hex digits), its name, or the first 4 or more
  * digits of its id. */

@@ -224,6 +224,10 @@ struct ld_users {
     size_t n; /* 1,000 at most */
 };
 
+/* As details of an error: {"users":[{kind,id,name}]}. Returns -1. */
+struct ld_err;
+int ld_users_details(const struct ld_users *users, struct ld_err *err);
+
 /* Bytes of an image's layers: of those that other images have too, and of its own. */
 struct ld_image_usage {
     char *id;

@@ -445,6 +445,10 @@ int ld_store_volume_users(struct ld_store *store, const char *id, struct ld_user
                           struct ld_err *err);
 int ld_store_volume_set_seeded(struct ld_store *store, const struct ld_write *w, const char *id,
                                struct ld_err *err);
+/* Something was put into it: it is never seeded any more. not_found; exists: once.key has its
+ * object, the volume and once.answer. Event volume.import with these attributes. */
+int ld_store_volume_imported(struct ld_store *store, const struct ld_write *w, const char *id,
+                             const char *attributes, struct ld_err *err);
 int ld_store_volume_set_damage(struct ld_store *store, const struct ld_write *w, const char *id,
                                const char *reason, struct ld_err *err);
 /* not_found; in_use (details.users); precondition. Event volume.remove. */

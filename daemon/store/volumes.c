@@ -332,6 +332,47 @@ int ld_store_volume_set_damage(struct ld_store *store, const struct ld_write *w,
     return ld_store_set(store, w, LD_SYNC_FULL, &set, err);
 }
 
+struct imported {
+    const char *id, *attributes;
+};
+
+static int imported(struct ld_tx *tx, void *arg, struct ld_err *err)
+{
+    LD_AUTO(ld_volume_done) struct ld_volume v = {0};
+    const struct imported *i = arg;
+    autosql stmt = NULL;
+    int rc = ld_once_check(tx, err);
+
+    if (rc == 0)
+        rc = ld_volume_row(tx->db, i->id, &v, err);
+    if (rc <= 0)
+        return rc < 0 ? -1 : ld_err_missing(err, "volume", i->id);
+    stmt = ld_sql(tx->db,
+                  "UPDATE volumes SET seeded = 1, version = version + 1 WHERE id = ?1"
+                  " AND NOT seeded",
+                  err);
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, i->id);
+    if (ld_sql_done(stmt, err) < 0 || ld_once_record(tx, "volume", i->id, err) < 0)
+        return -1;
+    return ld_tx_note(tx,
+                      &(struct ld_note){.type = "volume.import",
+                                        .kind = "volume",
+                                        .id = v.id,
+                                        .name = v.name,
+                                        .attributes = i->attributes},
+                      err);
+}
+
+int ld_store_volume_imported(struct ld_store *store, const struct ld_write *w, const char *id,
+                             const char *attributes, struct ld_err *err)
+{
+    struct imported i = {.id = id, .attributes = attributes};
+
+    return ld_store_write(store, w, LD_SYNC_FULL, imported, &i, err);
+}
+
 /* ---- removing ---- */
 
 static int delete_row(struct ld_tx *tx, const struct ld_volume *v, int64_t keep_ns,

@@ -147,6 +147,17 @@ LD_API_TEST(volumes, are_put_idempotently_and_hold_preconditions)
 
 LD_API_TEST(volumes, with_the_same_prefix_are_ambiguous)
 {
+    static const struct {
+        const char *method, *rest;
+    } rows[] = {
+        {"GET", ""},
+        {"DELETE", ""},
+        {"GET", "/files?path=/"},
+        {"PUT", "/files?path=/x"},
+        {"DELETE", "/files?path=/x"},
+        {"GET", "/export"},
+        {"POST", "/import"},
+    };
     static struct ld_text ids[2000];
     char prefix[5] = "";
 
@@ -158,10 +169,12 @@ LD_API_TEST(volumes, with_the_same_prefix_are_ambiguous)
         }
     }
     cr_assert_neq(prefix[0], '\0');
-    cr_expect_geq(ld_count(ld_want_error(c, "conflict", "GET", NULL, "/v1/volumes/%s", prefix),
-                           "details.candidates"),
-                  2);
-    (void)ld_want_error(c, "conflict", "DELETE", NULL, "/v1/volumes/%s", prefix);
+    for (size_t i = 0; i < LD_ARRAY_LEN(rows); i++) {
+        cJSON *error = ld_want_error(c, "conflict", rows[i].method, NULL, "/v1/volumes/%s%s",
+                                     prefix, rows[i].rest);
+
+        cr_expect_geq(ld_count(error, "details.candidates"), 2);
+    }
 }
 
 static void a_volume_outlives_containers(struct ld_daemon *d, struct ld_client *c,
