@@ -15,6 +15,7 @@
 #include "client/out.h"
 #include "client/progress.h"
 #include "client/text.h"
+#include "client/upload.h"
 #include "daemon/base/err.h"
 #include "daemon/base/fdio.h"
 #include "daemon/base/mem.h"
@@ -201,64 +202,6 @@ static const struct ld_opt rm_opts[] = {
 
 /* import */
 
-/* An archive on its way to the daemon. */
-struct upload {
-    int fd;
-    const char *name;
-    uint64_t done, size; /* size 0: not known */
-    struct ld_progress *progress;
-};
-
-static ssize_t read_upload(void *arg, void *data, size_t len)
-{
-    struct upload *upload = arg;
-    ssize_t got = ld_read_some(upload->fd, data, len);
-
-    if (got > 0) {
-        upload->done += (uint64_t)got;
-        ld_progress_set(upload->progress, upload->name, "send", upload->done, upload->size);
-    }
-    return got;
-}
-
-static int open_archive(const struct ld_cli *cli, const char *path, struct upload *upload,
-                        struct ld_http_call *call, struct ld_err *err)
-{
-    struct stat st;
-
-    if (strcmp(path, "-") == 0) {
-        if (isatty(STDIN_FILENO)) {
-            (void)ld_err_set(err, LD_E_INVALID, "no archive: standard input is a terminal");
-            return ld_err_hint(err, "layerctl load FILE, or … | layerctl load");
-        }
-        upload->name = "archive";
-        upload->fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
-    } else {
-        const char *slash = strrchr(path, '/');
-
-        upload->name = slash && slash[1] ? slash + 1 : path;
-        upload->fd = open(path, O_RDONLY | O_CLOEXEC);
-    }
-    if (upload->fd < 0 || fstat(upload->fd, &st) < 0)
-        return ld_err_sys(err, -errno, "open '%s'", path);
-    if (S_ISDIR(st.st_mode)) {
-        (void)ld_err_set(err, LD_E_INVALID, "'%s' is a directory, not an archive", path);
-        return ld_err_hint(err, "tar -C '%s' -c . | layerctl load", path);
-    }
-    if (S_ISREG(st.st_mode)) {
-        off_t at = lseek(upload->fd, 0, SEEK_CUR); /* standard input may have been read from */
-
-        upload->size = at >= 0 && at < st.st_size ? (uint64_t)(st.st_size - at) : 0;
-        call->has_size = true;
-        call->size = upload->size;
-    }
-    upload->progress =
-        ld_progress_new(STDERR_FILENO, cli->err_is_terminal && !ld_args_flag(cli->args, "quiet"));
-    call->read = read_upload;
-    call->read_arg = upload;
-    return 0;
-}
-
 static void print_imported(const struct ld_cli *cli, const cJSON *result)
 {
     const cJSON *layers = ld_field_get(result, "layers");
@@ -303,22 +246,11 @@ static int run_import(struct ld_cli *cli, struct ld_err *err)
     const char *blobs = ld_args_value(cli->args, "blobs");
     autobuf struct ld_buf url = LD_URL_INIT;
     autojson cJSON *result = NULL;
-    autofree char *once = NULL;
-    struct upload upload = {.fd = -EBADF};
-    struct ld_http_call call = {.method = "POST", .headers = {"Content-Type: application/x-tar"}};
-    bool detach = ld_args_flag(cli->args, "detach") || ld_args_flag(cli->args, "async");
-    size_t n_headers = 1;
-    int r;
+    bool detached;
 
     if (operand && input)
         return ld_err_set(err, LD_E_INVALID, "an archive is named twice: '%s' and '%s'", operand,
                           input);
-    if (ld_api_once_header(cli->args, &once, err) < 0)
-        return -1;
-    if (once)
-        call.headers[n_headers++] = once;
-    if (detach)
-        call.headers[n_headers++] = "Prefer: respond-async";
     ld_buf_adds(&url, "/v1/images/import");
     if (ref)
         ld_url_query(&url, "ref", ref);
@@ -326,17 +258,15 @@ static int run_import(struct ld_cli *cli, struct ld_err *err)
         ld_url_query(&url, "format", type);
     if (blobs)
         ld_url_query(&url, "blobs", blobs);
-    call.target = ld_buf_str(&url);
-    r = open_archive(cli, operand ? operand : input ? input : "-", &upload, &call, err);
-    if (r == 0)
-        r = ld_api_long(cli, &call, upload.progress, &result, err);
-    ld_progress_free_p(&upload.progress);
-    ld_close(upload.fd);
-    if (r < 0)
+    if (ld_upload(cli, ld_buf_str(&url),
+                  operand ? operand
+                  : input ? input
+                          : "-",
+                  &detached, &result, err) < 0)
         return -1;
     if (ld_cli_wants_json(cli))
         ld_out_compact_json(result);
-    else if (detach)
+    else if (detached)
         ld_out_line(ld_field_str(result, "job"));
     else
         print_imported(cli, result);
@@ -348,10 +278,7 @@ static const struct ld_opt import_opts[] = {
     {"ref", 't', "REF", false, "name for the image, instead of those in the archive", NULL},
     {"type", 0, "auto|oci|docker|rootfs", false, "what the archive is (default: found out)",
      "auto|oci|docker|rootfs"},
-    {"detach", 'd', NULL, false, "once it is sent, print the job's id and let it go on alone",
-     NULL},
-    {"async", 0, NULL, false, "the same as --detach", NULL},
-    LD_OPT_ONCE,
+    LD_OPTS_UPLOAD,
     {"blobs", 0, "keep|drop", false, "keep compressed layers as they came, too, or do not",
      "keep|drop"},
     {"quiet", 'q', NULL, false, "no progress; print image ids only", NULL},

@@ -122,7 +122,8 @@ static const struct ld_cmd cmds[] = {
         .aliases = {"jobs", "job list"},
         .operands = "",
         .summary = "List jobs: long work, kept over restarts",
-        .details = "Filters: state=running|done|failed|canceled|interrupted, kind=image.import.",
+        .details = "Filters: state=running|done|failed|canceled|interrupted, "
+                   "kind=image.import|volume.import.",
         .opts = LD_CMD_OPTS(list_opts),
         .run = run_ls,
     },

@@ -4,12 +4,14 @@
 
 #include "client/api.h"
 #include "client/cmd.h"
+#include "client/download.h"
 #include "client/dry_run.h"
 #include "client/labels.h"
 #include "client/list.h"
 #include "client/object.h"
 #include "client/out.h"
 #include "client/text.h"
+#include "client/upload.h"
 #include "daemon/base/err.h"
 #include "daemon/base/mem.h"
 
@@ -127,6 +129,49 @@ static int run_rm(struct ld_cli *cli, struct ld_err *err)
     return ld_cli_each(cli, remove_volume);
 }
 
+/* export, import */
+
+static int run_export(struct ld_cli *cli, struct ld_err *err)
+{
+    autobuf struct ld_buf url = LD_URL_INIT;
+
+    if (ld_object_url(LD_KIND_VOLUME, ld_args_get(cli->args, 0), "export", &url, err) < 0)
+        return -1;
+    return ld_download(cli, ld_buf_str(&url), "Accept: application/x-tar",
+                       ld_args_value(cli->args, "output"), true, err);
+}
+
+static const struct ld_opt export_opts[] = {
+    {"output", 'o', "FILE", false, "write to FILE instead of standard output", "file"},
+};
+
+static int run_import(struct ld_cli *cli, struct ld_err *err)
+{
+    const char *path = ld_args_get(cli->args, 1);
+    autobuf struct ld_buf url = LD_URL_INIT;
+    autojson cJSON *result = NULL;
+    bool detached;
+
+    if (ld_object_url(LD_KIND_VOLUME, ld_args_get(cli->args, 0), "import", &url, err) < 0 ||
+        ld_upload(cli, ld_buf_str(&url), path ? path : "-", &detached, &result, err) < 0)
+        return -1;
+    if (ld_cli_wants_json(cli))
+        ld_out_compact_json(result);
+    else if (detached)
+        ld_out_line(ld_field_str(result, "job"));
+    else if (!ld_args_flag(cli->args, "quiet"))
+        (void)printf("%s, %s\n",
+                     ld_text_count(ld_field_u64(result, "entries"), "entry", "entries").text,
+                     ld_text_size(ld_field_u64(result, "bytes")).text);
+    return 0;
+}
+
+static const struct ld_opt import_opts[] = {
+    LD_OPTS_UPLOAD,
+    {"quiet", 'q', NULL, false, "no progress, print nothing", NULL},
+    LD_OPT_FORMAT,
+};
+
 static const struct ld_cmd cmds[] = {
     {
         .name = "volume ls",
@@ -171,6 +216,30 @@ static const struct ld_cmd cmds[] = {
             "Refused, with exit status 4, for a volume that a container has among its mounts.",
         .opts = LD_CMD_OPTS(rm_opts),
         .run = run_rm,
+    },
+    {
+        .name = "volume export",
+        .operands = "VOLUME",
+        .min_operands = 1,
+        .max_operands = 1,
+        .complete = "volume",
+        .summary = "Write what a volume holds as a tar",
+        .opts = LD_CMD_OPTS(export_opts),
+        .run = run_export,
+    },
+    {
+        .name = "volume import",
+        .operands = "VOLUME [FILE]",
+        .min_operands = 1,
+        .max_operands = 2,
+        .complete = "volume",
+        .summary = "Unpack a tar into a volume",
+        .details = "FILE is a tar, plain or compressed with gzip, zstd, xz or bzip2; without FILE "
+                   "or with - it is read from standard input. Into a volume that is empty and not "
+                   "mounted all of it comes or nothing. Into any other it is unpacked over what is "
+                   "there; a damaged archive is refused before that begins.",
+        .opts = LD_CMD_OPTS(import_opts),
+        .run = run_import,
     },
 };
 

@@ -576,6 +576,27 @@ test_volume_files() {
     run 2 layerctl volume files files
     has stderr "$err" "VOLUME:PATH"
     run 2 layerctl explain @files:/file
+    run 0 layerctl volume export -o volume.tar files
+    has "the volume's names" "$(tar tf volume.tar)" "tree/sub/file"
+    run 0 layerctl volume create imported
+    run 0 layerctl volume import imported volume.tar
+    has import "$out" "entries, "
+    layerctl volume export imported | cmp - volume.tar
+    is "the same again" "${PIPESTATUS[*]}" "0 0"
+    gzip <volume.tar | layerctl volume import -q imported
+    is "volume import from standard input" "$?" 0
+    run 0 layerctl volume import --detach imported volume.tar
+    run 0 layerctl job wait "$out"
+    is "job wait" "$out" "done"
+    run 0 layerctl volume import --format json --idempotency-key k9 imported volume.tar
+    has "import as JSON" "$out" '"staged":false'
+    run 1 layerctl volume import imported root/etc/hostname
+    run 2 layerctl volume import imported local
+    run 3 layerctl volume import nothing volume.tar
+    run 3 layerctl volume export nothing
+    out=$(script -qec 'layerctl volume export files' /dev/null 2>&1) status=$?
+    is "export to a terminal" "$status" 2
+    run 0 layerctl volume rm --purge imported
     run 2 layerctl volume cp local out
     is "completion of volumes" "$(layerctl __complete volume cat fil)" "files:/"
     run 0 layerctl rm c
