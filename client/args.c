@@ -222,6 +222,17 @@ int ld_args_parse(struct ld_args *args, int argc, const char *const *argv, struc
     return parse(args, argc, argv, false, &used, err);
 }
 
+int ld_args_parse_head(struct ld_args *args, int argc, const char *const *argv, struct ld_err *err)
+{
+    int used;
+
+    if (parse(args, argc, argv, true, &used, err) < 0)
+        return -1;
+    for (int i = used; i < argc; i++)
+        add_operand(args, argv[i]);
+    return 0;
+}
+
 int ld_args_parse_until_operand(struct ld_args *args, int argc, const char *const *argv,
                                 int *ret_used, struct ld_err *err)
 {

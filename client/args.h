@@ -37,6 +37,9 @@ struct ld_args *ld_args_new(struct ld_opts own, struct ld_opts common)
 /* Adds what argv[0..argc) says. LD_E_INVALID with a hint that names what was probably meant. */
 int ld_args_parse(struct ld_args *args, int argc, const char *const *argv,
                   struct ld_err *err) ld_must_check;
+/* The first operand ends the options: all that follows are operands as they are. */
+int ld_args_parse_head(struct ld_args *args, int argc, const char *const *argv,
+                       struct ld_err *err) ld_must_check;
 /* The same up to the first operand; *ret_used is its index, or argc. */
 int ld_args_parse_until_operand(struct ld_args *args, int argc, const char *const *argv,
                                 int *ret_used, struct ld_err *err) ld_must_check;

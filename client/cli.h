@@ -38,6 +38,7 @@ struct ld_cmd {
     const char *aliases[3]; /* short forms: "create" */
     const char *operands;   /* "IMAGE", "CONTAINER...", "" */
     size_t min_operands, max_operands;
+    bool ends_options;    /* what follows the first operand is taken as it is */
     const char *complete; /* kind of the operands, as in struct ld_opt */
     const char *summary;  /* one line, no full stop */
     const char *details;  /* paragraphs for --help and the man page, or NULL */

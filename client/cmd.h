@@ -5,9 +5,10 @@
 
 extern const struct ld_cmd_group ld_cmds_image;
 extern const struct ld_cmd_group ld_cmds_container;
-extern const struct ld_cmd_group ld_cmds_files;    /* also "container …": what is in one */
-extern const struct ld_cmd_group ld_cmds_know;     /* also "container …": why it is as it is */
-extern const struct ld_cmd_group ld_cmds_commit;   /* likewise */
+extern const struct ld_cmd_group ld_cmds_files;  /* also "container …": what is in one */
+extern const struct ld_cmd_group ld_cmds_know;   /* also "container …": why it is as it is */
+extern const struct ld_cmd_group ld_cmds_commit; /* likewise */
+extern const struct ld_cmd_group ld_cmds_run;
 extern const struct ld_cmd_group ld_cmds_snapshot; /* also "container clone" */
 extern const struct ld_cmd_group ld_cmds_volume;
 extern const struct ld_cmd_group ld_cmds_volume_files; /* also "volume …": what is in one */

@@ -87,34 +87,6 @@ static const struct ld_opt create_opts[] = {
     LD_OPT_FORMAT,
 };
 
-static int add_mounts(const struct ld_args *args, cJSON *body, struct ld_err *err)
-{
-    static const struct {
-        const char *option;
-        int (*add)(const char *text, cJSON *mounts, struct ld_err *err);
-    } kinds[] = {
-        {"volume", ld_mount_from_volume},
-        {"mount", ld_mount_from_long},
-        {"tmpfs", ld_mount_from_tmpfs},
-    };
-    cJSON *mounts = cJSON_CreateArray();
-    const char *text;
-
-    for (size_t k = 0; k < LD_ARRAY_LEN(kinds); k++) {
-        for (size_t i = 0; (text = ld_args_nth(args, kinds[k].option, i)); i++) {
-            if (kinds[k].add(text, mounts, err) < 0) {
-                cJSON_Delete(mounts);
-                return -1;
-            }
-        }
-    }
-    if (cJSON_GetArraySize(mounts) > 0)
-        (void)cJSON_AddItemToObject(body, "mounts", mounts);
-    else
-        cJSON_Delete(mounts);
-    return 0;
-}
-
 static int build_create(const struct ld_args *args, cJSON *body, struct ld_err *err)
 {
     const char *name = ld_args_value(args, "name");
@@ -131,7 +103,7 @@ static int build_create(const struct ld_args *args, cJSON *body, struct ld_err *
         (void)cJSON_AddTrueToObject(body, "ephemeral");
     if (ld_args_flag(args, "auto-remove") || ld_args_flag(args, "rm"))
         (void)cJSON_AddTrueToObject(body, "auto_remove");
-    return ld_labels_from_args(args, body, err) < 0 ? -1 : add_mounts(args, body, err);
+    return ld_labels_from_args(args, body, err) < 0 ? -1 : ld_mounts_from_args(args, body, err);
 }
 
 /* Create and mount are one for the caller: a container that was made now and cannot be mounted

@@ -115,7 +115,9 @@ static int dispatch(struct ld_cli *cli, int argc, const char *const *argv, struc
     if (!cmd)
         return -1;
     args = ld_args_new(cmd->opts, ld_cmds_common);
-    if (ld_args_parse(args, argc - (int)words, argv + words, err) < 0) {
+    r = cmd->ends_options ? ld_args_parse_head(args, argc - (int)words, argv + words, err)
+                          : ld_args_parse(args, argc - (int)words, argv + words, err);
+    if (r < 0) {
         if (!err->hint[0])
             (void)ld_err_hint(err, "'layerctl %s --help' explains it", cmd->name);
         return -1;

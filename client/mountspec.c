@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/args.h"
 #include "daemon/base/buf.h"
 #include "daemon/base/err.h"
 #include "daemon/base/mem.h"
@@ -171,4 +172,32 @@ int ld_mount_from_tmpfs(const char *text, cJSON *mounts, struct ld_err *err)
     if (options && set_keys(&spec, options, err) < 0)
         return ld_err_prefix(err, "--tmpfs '%s'", text);
     return add(&spec, text, mounts, err);
+}
+
+int ld_mounts_from_args(const struct ld_args *args, cJSON *body, struct ld_err *err)
+{
+    static const struct {
+        const char *option;
+        int (*add)(const char *text, cJSON *mounts, struct ld_err *err);
+    } kinds[] = {
+        {"volume", ld_mount_from_volume},
+        {"mount", ld_mount_from_long},
+        {"tmpfs", ld_mount_from_tmpfs},
+    };
+    cJSON *mounts = cJSON_CreateArray();
+    const char *text;
+
+    for (size_t k = 0; k < LD_ARRAY_LEN(kinds); k++) {
+        for (size_t i = 0; (text = ld_args_nth(args, kinds[k].option, i)); i++) {
+            if (kinds[k].add(text, mounts, err) < 0) {
+                cJSON_Delete(mounts);
+                return -1;
+            }
+        }
+    }
+    if (cJSON_GetArraySize(mounts) > 0)
+        (void)cJSON_AddItemToObject(body, "mounts", mounts);
+    else
+        cJSON_Delete(mounts);
+    return 0;
 }

@@ -14,3 +14,7 @@ int ld_mount_from_volume(const char *text, cJSON *mounts, struct ld_err *err);
 int ld_mount_from_long(const char *text, cJSON *mounts, struct ld_err *err);
 /* TARGET[:size=SIZE][,ro] */
 int ld_mount_from_tmpfs(const char *text, cJSON *mounts, struct ld_err *err);
+
+/* All three options of a command, which has them, as the body's "mounts". */
+struct ld_args;
+int ld_mounts_from_args(const struct ld_args *args, cJSON *body, struct ld_err *err);

@@ -123,6 +123,24 @@ Test(client_args, every_command_is_found_and_whole)
     }
 }
 
+Test(client_args, of_a_command_that_ends_its_options_are_taken_as_they_are)
+{
+    static const struct ld_opt opts[] = {
+        {"tty", 't', NULL, false, "", NULL},
+        {"env", 'e', "NAME", true, "", NULL},
+    };
+    const char *argv[] = {"-t", "-e", "A=1", "image", "ls", "-t", "--", "--odd"};
+    autoargs struct ld_args *args = ld_args_new((struct ld_opts){opts, 2}, ld_cmds_common);
+    struct ld_err err = LD_ERR_INIT;
+
+    cr_assert_eq(ld_args_parse_head(args, ARGC(argv), argv, &err), 0);
+    cr_expect_eq(ld_args_count(args), 5);
+    cr_expect_str_eq(ld_args_get(args, 2), "-t");
+    cr_expect_str_eq(ld_args_get(args, 3), "--");
+    cr_expect_str_eq(ld_args_get(args, 4), "--odd");
+    cr_expect_null(ld_args_nth(args, "env", 1));
+}
+
 /* The whole manual page, for finding words in it. */
 static char *read_manual(void)
 {
