@@ -1,4 +1,4 @@
-/* /v1/volumes: create, list, inspect, delete. */
+/* /v1/volumes: create, clone, list, inspect, delete. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +19,7 @@ struct volume_call {
     struct ld_call call;
     char id[65];
     struct ld_volume_spec spec;
+    struct ld_volume_origin origin;
     char *name, *labels;
     char digest[72];
     struct ld_volume volume;
@@ -156,6 +157,42 @@ static void put(struct ld_request *req)
     create(req, ld_request_param(req, "volume"));
 }
 
+/* ---- clone ---- */
+
+static int read_clone(struct volume_call *c, struct ld_err *err)
+{
+    const cJSON *body = ld_request_json(c->call.req);
+    const char *name = NULL;
+
+    if (ld_members_only(body, "", "name labels", err) < 0 ||
+        ld_member_string(body, "", "name", &name, err) < 0)
+        return -1;
+    c->name = name ? ld_strdup(name) : NULL;
+    if (!cJSON_GetObjectItemCaseSensitive(body, "labels"))
+        return 0; /* it has those of its origin then */
+    return ld_json_labels(body, &c->labels, err);
+}
+
+static void make_clone(struct ld_request *req)
+{
+    struct volume_call *c = new_call(req, LD_LANE_COPY, run_create, reply_volume);
+    struct ld_err err = LD_ERR_INIT;
+
+    c->origin.live = ld_request_flag(req, "live");
+    if (ld_call_once(&c->call, create_again))
+        return;
+    if (read_clone(c, &err) < 0 ||
+        ld_volume_admit_clone(c->call.core, ld_request_param(req, "volume"), c->origin.live,
+                              &c->call.op, c->id, &err) < 0)
+        return ld_call_refuse(&c->call, &err);
+    c->origin.id = c->id;
+    c->origin.cancel = &c->call.op.cancel;
+    c->spec = (struct ld_volume_spec){.name = c->name, .labels = c->labels, .origin = &c->origin};
+    if (c->name)
+        ld_op_key(&c->call.op, LD_EXCLUSIVE, "n:v:%s", c->name);
+    ld_call_submit(&c->call);
+}
+
 static int run_inspect(struct ld_call *call, struct ld_err *err)
 {
     struct volume_call *c = (struct volume_call *)call;
@@ -255,6 +292,7 @@ void ld_routes_volumes(struct ld_router *router)
         {"POST", "/v1/volumes", post, LD_ROUTE_JSON_OPTIONAL, NULL},
         {"GET", "/v1/volumes/{volume}", inspect, LD_ROUTE_METADATA, "size?"},
         {"PUT", "/v1/volumes/{volume}", put, LD_ROUTE_JSON_OPTIONAL, NULL},
+        {"POST", "/v1/volumes/{volume}/clone", make_clone, LD_ROUTE_JSON_OPTIONAL, "live?"},
         {"DELETE", "/v1/volumes/{volume}", remove_volume, 0, "purge? dry_run?"},
     };
 

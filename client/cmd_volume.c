@@ -129,6 +129,40 @@ static int run_rm(struct ld_cli *cli, struct ld_err *err)
     return ld_cli_each(cli, remove_volume);
 }
 
+/* clone */
+
+static int run_clone(struct ld_cli *cli, struct ld_err *err)
+{
+    const char *name = ld_args_get(cli->args, 1);
+    autobuf struct ld_buf url = LD_URL_INIT;
+    autojson cJSON *body = cJSON_CreateObject();
+    autojson cJSON *volume = NULL;
+    autoreply struct ld_http_reply reply = LD_HTTP_REPLY_INIT;
+
+    if (name)
+        (void)cJSON_AddStringToObject(body, "name", name);
+    if (ld_labels_from_args(cli->args, body, err) < 0 ||
+        ld_object_url(LD_KIND_VOLUME, ld_args_get(cli->args, 0), "clone", &url, err) < 0)
+        return -1;
+    if (ld_args_flag(cli->args, "live"))
+        ld_url_query(&url, "live", "1");
+    if (ld_api_make(cli, ld_buf_str(&url), body, &reply, err) < 0 ||
+        ld_api_parse(&reply, &volume, err) < 0)
+        return -1;
+    if (ld_cli_wants_json(cli))
+        ld_out_compact_json(volume);
+    else
+        ld_out_line(ld_field_str(volume, ld_field_has(volume, "name") ? "name" : "id"));
+    return 0;
+}
+
+static const struct ld_opt clone_opts[] = {
+    {"label", 'l', "KEY=VALUE", true, "a label, instead of those of VOLUME (may repeat)", NULL},
+    {"live", 0, NULL, false, "copy it even while a container has it mounted", NULL},
+    LD_OPT_ONCE,
+    LD_OPT_FORMAT,
+};
+
 /* export, import */
 
 static int run_export(struct ld_cli *cli, struct ld_err *err)
@@ -216,6 +250,18 @@ static const struct ld_cmd cmds[] = {
             "Refused, with exit status 4, for a volume that a container has among its mounts.",
         .opts = LD_CMD_OPTS(rm_opts),
         .run = run_rm,
+    },
+    {
+        .name = "volume clone",
+        .operands = "VOLUME [NAME]",
+        .min_operands = 1,
+        .max_operands = 2,
+        .complete = "volume",
+        .summary = "Make a new volume with the same content and print its name",
+        .details = "Reflinked where the file system can, else copied. Refused, with exit status 4, "
+                   "while a container has VOLUME mounted, unless with --live.",
+        .opts = LD_CMD_OPTS(clone_opts),
+        .run = run_clone,
     },
     {
         .name = "volume export",

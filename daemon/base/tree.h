@@ -175,6 +175,9 @@ int ld_node_copy_attrs(const struct ld_node *node, int fd, enum ld_form form,
  * attributes last of all. Hard links of one layer are kept. After a failure `dir` holds a part. */
 int ld_tree_copy(const struct ld_layers *layers, int dir, enum ld_form form, const bool *cancel,
                  struct ld_err *err) ld_must_check;
+/* Of a tree that changes meanwhile: what vanishes is left out. */
+int ld_tree_copy_live(const struct ld_layers *layers, int dir, enum ld_form form,
+                      const bool *cancel, struct ld_err *err) ld_must_check;
 
 /* The same into one layer (LD_FORM_LAYER): what the copied ones hide of those still further down,
  * it hides, too. `below`, those further down; then only marks that hide something are made (overlay

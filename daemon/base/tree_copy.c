@@ -210,6 +210,20 @@ int ld_tree_copy(const struct ld_layers *layers, int dir, enum ld_form form, con
     return copy_all(&c, layers, err);
 }
 
+int ld_tree_copy_live(const struct ld_layers *layers, int dir, enum ld_form form,
+                      const bool *cancel, struct ld_err *err)
+{
+    LD_AUTO(copy_done)
+    struct copy c = {.root = dir,
+                     .form = form,
+                     .cancel = cancel,
+                     .is_live = true,
+                     .closed_at = NOWHERE,
+                     .linked = LD_INODES_INIT(LD_INODES_MAX)};
+
+    return copy_all(&c, layers, err);
+}
+
 int ld_tree_copy_layer(const struct ld_layers *layers, const struct ld_layers *below, int dir,
                        unsigned flags, const bool *cancel, struct ld_err *err)
 {

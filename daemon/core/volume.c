@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,11 +15,13 @@
 #include "daemon/base/mem.h"
 #include "daemon/base/mountapi.h"
 #include "daemon/base/parse.h"
+#include "daemon/base/tree.h"
 #include "daemon/core/config.h"
 #include "daemon/core/container.h"
 #include "daemon/core/making.h"
 #include "daemon/core/state.h"
 #include "daemon/core/trash.h"
+#include "daemon/core/writable.h"
 #include "daemon/jobs/op.h"
 
 int ld_volume_admit(struct ld_core *core, const char *text, bool exclusive, struct ld_op *op,
@@ -46,12 +49,103 @@ int ld_volume_admit_files(struct ld_core *core, const char *text, bool will_writ
     return 0;
 }
 
+int ld_volume_admit_clone(struct ld_core *core, const char *text, bool live, struct ld_op *op,
+                          char ret_id[65], struct ld_err *err)
+{
+    return ld_volume_admit(core, text, !live, op, ret_id, err);
+}
+
+/* ---- the directory of a new one ---- */
+
+static int refuse_mounted(struct ld_core *core, const struct ld_volume *v, struct ld_err *err)
+{
+    LD_AUTO(ld_users_done) struct ld_users users = {.n = 0};
+
+    if (ld_volume_mounters(core, v->id, &users, err) < 0)
+        return -1;
+    if (users.n == 0)
+        return 0;
+    (void)ld_err_set(err, LD_E_IN_USE, "volume '%s' is mounted by %zu container%s",
+                     v->name ? v->name : v->id, users.n, users.n == 1 ? "" : "s");
+    (void)ld_err_hint(err, "unmount them first, or have it copied while it changes (live)");
+    return ld_users_details(&users, err);
+}
+
+static int copy_content(struct ld_core *core, const struct ld_volume_origin *origin, int to,
+                        struct ld_err *err)
+{
+    struct ld_volume_view view = {.fd = -EBADF};
+    struct ld_layers plain = {.root = &view.fd, .n = 1, .form = LD_FORM_PLAIN};
+    int rc, r;
+
+    if (ld_volume_view(core, origin->id, &view, err) < 0)
+        return -1;
+    rc = (origin->live ? ld_tree_copy_live : ld_tree_copy)(&plain, to, LD_FORM_PLAIN,
+                                                           origin->cancel, err);
+    ld_volume_view_close(&view);
+    if (rc < 0)
+        return -1;
+    r = ld_syncfs(to);
+    return r < 0 ? ld_err_sys(err, r, "write the copy") : 0;
+}
+
+/* Aside, synced, then in its place. */
+static int make_copy(struct ld_core *core, const struct ld_volume_origin *origin, ld_sid sid,
+                     struct ld_err *err)
+{
+    struct ld_sid_text name = ld_sid_name(sid);
+    autofree char *aside = ld_asprintf("clone-%s", name.text);
+    autoclose int to = ld_make_dir(core->root.staging_fd, aside, 0700);
+    int rc;
+
+    if (to < 0)
+        return ld_err_sys(err, to, "stage the copy");
+    rc = copy_content(core, origin, to, err);
+    if (rc == 0 && renameat2(core->root.staging_fd, aside, core->root.volumes_fd, name.text,
+                             RENAME_NOREPLACE) < 0)
+        rc = ld_err_sys(err, -errno, "put the copy in place");
+    if (rc < 0) {
+        ld_trash_discard(core, core->root.staging_fd, aside);
+        ld_core_kick_reaper(core);
+    }
+    return rc;
+}
+
+/* Takes over from the origin what the clone has from it. */
+static int inherit(struct ld_core *core, const struct ld_volume_origin *origin, struct ld_volume *v,
+                   struct ld_err *err)
+{
+    struct ld_volume from LD_AUTO(ld_volume_done) = {.sid = 0};
+    struct ld_volume other LD_AUTO(ld_volume_done) = {.sid = 0};
+    struct ld_err lookup = LD_ERR_INIT;
+
+    if (ld_store_volume_get(core->store, origin->id, &from, err) < 0)
+        return -1;
+    /* Asked again in its transaction; but nothing should be copied only to be refused. */
+    if (v->name && ld_store_volume_by_name(core->store, v->name, &other, &lookup) == 0)
+        return ld_err_set(err, LD_E_EXISTS, "there is a volume '%s' already", v->name);
+    if (!origin->live && refuse_mounted(core, &from, err) < 0)
+        return -1;
+    v->seeded = from.seeded;
+    if (!v->labels && from.labels)
+        v->labels = ld_strdup(from.labels);
+    return 0;
+}
+
+static int make_empty(struct ld_core *core, ld_sid sid, struct ld_err *err)
+{
+    int fd = ld_make_dir(core->root.volumes_fd, ld_sid_name(sid).text, 0755);
+
+    ld_close(fd);
+    return fd < 0 ? ld_err_sys(err, fd, "make its directory") : 0;
+}
+
 /* Makes the directory of a new volume and fills its record. */
 static int prepare(struct ld_core *core, const struct ld_volume_spec *spec, struct ld_volume *v,
                    struct ld_err *err)
 {
     char id[65];
-    int fd;
+    int rc;
 
     if (spec->name && !ld_name_is_valid(spec->name)) {
         (void)ld_err_set(err, LD_E_INVALID, "the volume name '%s' is not valid", spec->name);
@@ -67,22 +161,21 @@ static int prepare(struct ld_core *core, const struct ld_volume_spec *spec, stru
     v->labels = spec->labels ? ld_strdup(spec->labels) : NULL;
     v->spec_digest = spec->spec_digest ? ld_strdup(spec->spec_digest) : NULL;
     v->created_ns = ld_now_ns();
-    if (ld_making_begin(core, v->sid, err) < 0)
+    if ((spec->origin && inherit(core, spec->origin, v, err) < 0) ||
+        ld_making_begin(core, v->sid, err) < 0)
         return -1;
-    fd = ld_make_dir(core->root.volumes_fd, ld_sid_name(v->sid).text, 0755);
-    if (fd < 0)
-        ld_making_end(core, v->sid);
-    if (fd < 0)
-        return ld_err_sys(err, fd, "make the directory of volume '%s'",
-                          spec->name ? spec->name : id);
-    ld_close(fd);
-    return 0;
+    rc = spec->origin ? make_copy(core, spec->origin, v->sid, err) : make_empty(core, v->sid, err);
+    if (rc == 0)
+        return 0;
+    ld_making_end(core, v->sid);
+    return ld_err_prefix(err, "volume '%s'", spec->name ? spec->name : id);
 }
 
 static void discard(struct ld_core *core, ld_sid sid)
 {
-    /* Empty and unknown to anybody; the start takes away what stays. */
-    (void)unlinkat(core->root.volumes_fd, ld_sid_name(sid).text, AT_REMOVEDIR);
+    /* Unknown to anybody. */
+    ld_trash_discard(core, core->root.volumes_fd, ld_sid_name(sid).text);
+    ld_core_kick_reaper(core);
     ld_making_end(core, sid);
 }
 
@@ -131,7 +224,8 @@ int ld_volume_create(struct ld_core *core, const struct ld_write *w,
     if (prepare(core, spec, &v, err) < 0)
         return -1;
     if (ld_store_volume_add(core->store, &with, &v, err) < 0) {
-        discard(core, v.sid);
+        if (!ld_is_undecided(err))
+            discard(core, v.sid);
         return -1;
     }
     ld_making_end(core, v.sid);

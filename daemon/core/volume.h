@@ -8,12 +8,21 @@
 
 struct ld_op;
 
+/* What a clone is made from. */
+struct ld_volume_origin {
+    const char *id;
+    bool live; /* copied even while a container has it mounted: what vanishes is left out */
+    const bool *cancel; /* polled while it is copied */
+};
+
 struct ld_volume_spec {
     const char *name;        /* NULL: anonymous, found by its id */
     const char *labels;      /* a JSON object as text, or NULL */
     const char *spec_digest; /* of the canonical body, or NULL; a later PUT is compared with it */
-    bool may_exist;          /* PUT: one of the same body is the answer */
-    bool must_be_new;        /* PUT with If-None-Match: * */
+    /* Clone: a copy of this one's content, and of its labels unless there are some. NULL: empty. */
+    const struct ld_volume_origin *origin;
+    bool may_exist;   /* PUT: one of the same body is the answer */
+    bool must_be_new; /* PUT with If-None-Match: * */
 };
 
 /* Loop: "v:ID". ret_id may be NULL. */
@@ -26,8 +35,13 @@ int ld_volume_admit(struct ld_core *core, const char *text, bool exclusive, stru
 int ld_volume_admit_files(struct ld_core *core, const char *text, bool will_write, struct ld_op *op,
                           char ret_id[65], struct ld_err *err);
 
+/* Loop: the keys of a clone's origin, exclusive unless it is live, so that nobody mounts it. */
+int ld_volume_admit_clone(struct ld_core *core, const char *text, bool live, struct ld_op *op,
+                          char ret_id[65], struct ld_err *err);
+
 /* Worker. *ret_made false: a PUT found the same volume. exists: the name is taken; conflict: a PUT
- * of another body; precondition: must_be_new. */
+ * of another body; precondition: must_be_new. A clone (keys: ld_volume_admit_clone): in_use names
+ * the containers that have the origin mounted, unless it is live; corrupt; canceled. */
 int ld_volume_create(struct ld_core *core, const struct ld_write *w,
                      const struct ld_volume_spec *spec, struct ld_volume *ret, bool *ret_made,
                      struct ld_err *err);

@@ -157,6 +157,7 @@ LD_API_TEST(volumes, with_the_same_prefix_are_ambiguous)
         {"DELETE", "/files?path=/x"},
         {"GET", "/export"},
         {"POST", "/import"},
+        {"POST", "/clone"},
     };
     static struct ld_text ids[2000];
     char prefix[5] = "";

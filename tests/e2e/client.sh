@@ -596,6 +596,18 @@ test_volume_files() {
     run 3 layerctl volume export nothing
     out=$(script -qec 'layerctl volume export files' /dev/null 2>&1) status=$?
     is "export to a terminal" "$status" 2
+    run 0 layerctl volume clone -l a=b imported twin
+    is "volume clone" "$out" twin
+    is "the same content" "$(layerctl volume cat twin:/tree/file)" one
+    run 4 layerctl volume clone imported twin
+    run 3 layerctl volume clone nothing
+    run 0 layerctl create -m --name user -v imported:/srv/data base:1
+    run 4 layerctl volume clone imported
+    has stderr "$err" "user"
+    run 0 layerctl volume clone --live imported
+    is "an anonymous clone's id" ${#out} 64
+    run 0 layerctl volume rm --purge "$out" twin
+    run 0 layerctl rm -f user
     run 0 layerctl volume rm --purge imported
     run 2 layerctl volume cp local out
     is "completion of volumes" "$(layerctl __complete volume cat fil)" "files:/"
