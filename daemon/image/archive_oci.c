@@ -237,16 +237,17 @@ static int add_entry(struct ld_archive *a, const struct ld_oci_descriptor *liste
                      struct ld_err *err)
 {
     LD_AUTO(ld_oci_index_done) struct ld_oci_index index = {0};
+    LD_AUTO(ld_oci_index_done) struct ld_oci_index above = {0}; /* d points into it */
     const struct ld_oci_descriptor *d = listed;
 
     for (int depth = 0; depth < MAX_NESTING; depth++) {
         struct blob_name what = blob_name(&d->digest);
-        LD_AUTO(ld_oci_index_done) struct ld_oci_index above = index; /* d points into it */
         struct document doc = {.descriptor = d, .what = what.text};
         autofree char *text = NULL;
         enum ld_oci_kind kind;
 
-        index = (struct ld_oci_index){0};
+        ld_oci_index_done(&above);
+        above = ld_steal(&index);
         if (read_document(a, d, &doc.span, &text, err) < 0 ||
             ld_oci_kind_of(text, (size_t)doc.span.size, d->media_type, what.text, &kind, err) < 0)
             return -1;
