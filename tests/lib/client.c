@@ -301,8 +301,9 @@ const struct ld_reply *ld_call(struct ld_client *client, const struct ld_call *c
     return reply;
 }
 
-static const struct ld_reply *call_fmt(struct ld_client *client, const char *method,
-                                       const char *json, const char *fmt, va_list ap)
+__attribute__((format(printf, 4, 0))) static const struct ld_reply *
+call_fmt(struct ld_client *client, const char *method, const char *json, const char *fmt,
+         va_list ap)
 {
     autobuf struct ld_buf target = LD_BUF_INIT(1 << 20);
 

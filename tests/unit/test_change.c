@@ -137,7 +137,6 @@ LD_TEST(change, refuses_what_cannot_be_committed_and_names_the_line)
         {"ONBUILD FROM x", "can't be a trigger"},
         {"ONBUILD onbuild RUN x", "can't be a trigger"},
     };
-    autofree char *lines = NULL;
     struct ld_err err = LD_ERR_INIT;
 
     for (size_t i = 0; i < LD_ARRAY_LEN(table); i++) {

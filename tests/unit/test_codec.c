@@ -98,11 +98,10 @@ LD_TEST(codec, reads_concatenated_members_as_one_stream)
     static const char *const forms[] = {
         "gzip -c data; gzip -c empty; gzip -9c small; gzip -c data",
         "igzip -c small; gzip -c data",
-        "zstd -qc data; printf '\\120\\052\\115\\030\\003\\000\\000\\000abc'; zstd -qc empty "
-        "small; "
-        "zstd -q -c < data",
-        "xz -c data; head -c 8 /dev/zero; xz -c empty; xz -c small; xz -c data; head -c 4 "
-        "/dev/zero",
+        ("zstd -qc data; printf '\\120\\052\\115\\030\\003\\000\\000\\000abc';"
+         " zstd -qc empty small; zstd -q -c < data"),
+        ("xz -c data; head -c 8 /dev/zero; xz -c empty; xz -c small; xz -c data;"
+         " head -c 4 /dev/zero"),
         "bzip2 -c data; bzip2 -c empty; bzip2 -c small; bzip2 -c data",
     };
     autobuf struct ld_buf data = make_data(SMALL), want = LD_BUF_INIT(64 << 20);

@@ -52,17 +52,15 @@ static const struct ld_reply *upload(const char *target, uint64_t bytes, bool ch
 
 static long peak_kib(void)
 {
-    autofree char *status = NULL;
-    char *line;
+    autofree char *line = NULL;
     FILE *file = fopen("/proc/self/status", "re");
     size_t cap = 0;
     long kib = -1;
 
     cr_assert_not_null(file);
-    while (getline(&status, &cap, file) > 0) {
-        line = status;
-        if (sscanf(line, "VmHWM: %ld kB", &kib) == 1)
-            break;
+    while (kib < 0 && getline(&line, &cap, file) > 0) {
+        if (strncmp(line, "VmHWM:", 6) == 0)
+            kib = strtol(line + 6, NULL, 10);
     }
     (void)fclose(file);
     return kib;
