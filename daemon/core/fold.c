@@ -39,9 +39,10 @@ struct noted {
     UT_hash_handle hh;
 };
 
-struct sids {
-    ld_sid *item;
-    size_t n, cap;
+/* Runs that were folded: the topmost layer of each, and what they have become. */
+struct folds {
+    ld_sid *top, *into;
+    size_t n, cap_top, cap_into;
 };
 
 struct ld_folder {
@@ -53,27 +54,35 @@ struct ld_folder {
     struct ld_ops_quiet quiet;
     bool cancel; /* atomic: stop soon */
     uint64_t retry_ms;
-    struct sids waited;        /* loop: folded runs that are not let go yet, but waited for */
-    struct sids ripe;          /* the job's, and the loop's while it does not run: that can be */
+    struct folds waited;       /* loop: folded runs that are not let go yet, but waited for */
+    struct folds ripe;         /* the job's, and the loop's while it does not run: that can be */
     bool has_more, has_failed; /* the job's: what the last run left */
     bool has_held;             /* atomic; the job writes it */
 
     pthread_mutex_t lock; /* protects all that follows; short */
     struct noted *noted;
-    struct sids folded; /* runs that have just been */
+    struct folds folded; /* runs that have just been */
 };
 
-static void sids_add(struct sids *s, ld_sid sid)
+static void folds_add(struct folds *f, ld_sid top, ld_sid into)
 {
-    ld_grow(&s->item, &s->cap, s->n + 1, sizeof(*s->item));
-    s->item[s->n++] = sid;
+    ld_grow(&f->top, &f->cap_top, f->n + 1, sizeof(*f->top));
+    ld_grow(&f->into, &f->cap_into, f->n + 1, sizeof(*f->into));
+    f->top[f->n] = top;
+    f->into[f->n++] = into;
 }
 
-static void sids_move(struct sids *to, struct sids *from)
+static void folds_move(struct folds *to, struct folds *from)
 {
     for (size_t i = 0; i < from->n; i++)
-        sids_add(to, from->item[i]);
+        folds_add(to, from->top[i], from->into[i]);
     from->n = 0;
+}
+
+static void folds_done(struct folds *f)
+{
+    free(f->top);
+    free(f->into);
 }
 
 /* ---- one fold ---- */
@@ -92,11 +101,15 @@ struct fold {
 
 static bool plan(struct fold *f)
 {
-    uint64_t cost[LD_MAX_LAYERS];
+    struct ld_fold_item item[LD_MAX_LAYERS];
 
-    for (size_t i = 0; i < f->own.n; i++)
-        cost[i] = f->own.item[i].bytes + f->own.item[i].inodes * LD_FOLD_INODE_COST;
-    if (!ld_fold_plan(cost, f->own.n, f->limit, &f->run) || f->run.cost > f->max_cost)
+    for (size_t i = 0; i < f->own.n; i++) {
+        const struct ld_foldable_layer *own = &f->own.item[i];
+
+        item[i] = (struct ld_fold_item){.cost = own->bytes + own->inodes * LD_FOLD_INODE_COST,
+                                        .is_named = own->is_named};
+    }
+    if (!ld_fold_plan(item, f->own.n, f->limit, &f->run) || f->run.cost > f->max_cost)
         return false;
     for (size_t i = 0; i < f->run.n; i++)
         f->ids[i] = f->own.item[f->run.first + i].sid;
@@ -130,10 +143,10 @@ static int make(struct fold *f, struct ld_err *err)
     return 0;
 }
 
-static void was_folded(struct ld_folder *folder, ld_sid top)
+static void was_folded(struct ld_folder *folder, ld_sid top, ld_sid into)
 {
     pthread_mutex_lock(&folder->lock);
-    sids_add(&folder->folded, top);
+    folds_add(&folder->folded, top, into);
     pthread_mutex_unlock(&folder->lock);
 }
 
@@ -146,7 +159,7 @@ static int record(struct fold *f, ld_sid *ret_sid, struct ld_err *err)
     ld_new_layer_end(f->core, &f->layer, rc == 0 || ld_is_undecided(err));
     if (rc < 0)
         return -1;
-    was_folded(f->core->folder, f->ids[0]);
+    was_folded(f->core->folder, f->ids[0], sid);
     ld_debug("folded %zu layers below %" LD_PRI_SID " into %" LD_PRI_SID, f->run.n, f->ids[0], sid);
     *ret_sid = sid;
     return 0;
@@ -299,9 +312,12 @@ static int let_go(struct ld_folder *folder, struct ld_err *err)
 
     if (folder->ripe.n == 0)
         return 0;
-    if (ld_store_fold_release(folder->core->store, folder->ripe.item, folder->ripe.n, &removed,
+    if (ld_store_fold_release(folder->core->store, folder->ripe.top, folder->ripe.n, &removed,
                               err) < 0)
         return -1;
+    /* Where they stood on a layer that nobody else names it can be folded now. */
+    for (size_t i = 0; i < folder->ripe.n; i++)
+        note(folder, folder->ripe.into[i]);
     folder->ripe.n = 0;
     ld_trash_take(folder->core, &removed);
     return 0;
@@ -309,15 +325,17 @@ static int let_go(struct ld_folder *folder, struct ld_err *err)
 
 /* Is no mount of the container alive, in any mount namespace? Its next one is of the new chain, so
  * it is enough that it was so once: no key is needed. */
-static bool is_unmounted(struct ld_core *core, const char *id)
+static bool is_unmounted(struct ld_core *core, const char *id, ld_sid *ret_tip)
 {
     struct ld_loaded_rootfs rootfs LD_AUTO(ld_rootfs_done) = {.parts = NULL};
     struct ld_container c LD_AUTO(ld_container_done) = {.id = NULL};
     struct ld_err ignored = LD_ERR_INIT;
 
-    return ld_store_container_get(core->store, id, &c, &ignored) == 0 &&
-           ld_rootfs_load(core, &c, false, &rootfs, &ignored) == 0 &&
-           ld_mounts_settle(core->mounts, &rootfs.fs) == LD_UNMOUNTED;
+    if (ld_store_container_get(core->store, id, &c, &ignored) < 0 ||
+        ld_rootfs_load(core, &c, false, &rootfs, &ignored) < 0)
+        return false;
+    *ret_tip = c.parent_sid;
+    return ld_mounts_settle(core->mounts, &rootfs.fs) == LD_UNMOUNTED;
 }
 
 static int check_held(struct ld_folder *folder, struct ld_err *err)
@@ -329,19 +347,22 @@ static int check_held(struct ld_folder *folder, struct ld_err *err)
     while (!ld_flag_is_set(&folder->cancel)) {
         LD_AUTO(ld_held_done) struct ld_held held = {.upper_sid = 0};
         LD_AUTO(ld_removed_done) struct ld_removed removed = {.n = 0};
+        ld_sid tip = 0;
 
         if (ld_store_held_next(core->store, after, &held, err) < 0)
             return -1;
         after = held.upper_sid;
         if (after == 0)
             break;
-        if (!held.is_gone && !(held.container && is_unmounted(core, held.container))) {
+        if (!held.is_gone && !(held.container && is_unmounted(core, held.container, &tip))) {
             has_held = true;
             continue;
         }
         if (ld_store_held_drop(core->store, held.upper_sid, &removed, err) < 0)
             return -1;
         ld_trash_take(core, &removed);
+        if (tip)
+            note(folder, tip);
     }
     __atomic_store_n(&folder->has_held, has_held, __ATOMIC_RELAXED);
     return 0;
@@ -370,7 +391,9 @@ static void fold_some(struct ld_folder *folder)
     while (rc == 0 && !ld_flag_is_set(&folder->cancel) && (tip = take_noted(folder)) != 0) {
         struct ld_err err = LD_ERR_INIT;
 
-        rc = fold_next(f, &tip, &err);
+        rc = ld_store_foldable_above(f->core->store, tip, &tip, &err);
+        if (rc == 0)
+            rc = fold_next(f, &tip, &err);
         folder->has_more = rc != 0;
         if (rc > 0 || (rc < 0 && err.code == LD_E_CONFLICT))
             note(folder, tip); /* there may be more to do */
@@ -422,7 +445,7 @@ static void on_quiet(void *arg)
     if (folder->is_running)
         folder->is_kicked = true; /* done() takes them */
     else {
-        sids_move(&folder->ripe, &folder->waited);
+        folds_move(&folder->ripe, &folder->waited);
         start(folder);
     }
 }
@@ -432,9 +455,9 @@ static void wait_for_quiet(struct ld_folder *folder)
 {
     if (folder->is_waiting)
         return;
-    sids_move(&folder->ripe, &folder->waited);
+    folds_move(&folder->ripe, &folder->waited);
     pthread_mutex_lock(&folder->lock);
-    sids_move(&folder->waited, &folder->folded);
+    folds_move(&folder->waited, &folder->folded);
     pthread_mutex_unlock(&folder->lock);
     if (folder->waited.n == 0)
         return;
@@ -527,9 +550,9 @@ static void destroy(void *arg)
     struct ld_folder *folder = arg;
 
     ld_table_drain(hh, folder->noted, free);
-    free(folder->waited.item);
-    free(folder->ripe.item);
-    free(folder->folded.item);
+    folds_done(&folder->waited);
+    folds_done(&folder->ripe);
+    folds_done(&folder->folded);
     pthread_mutex_destroy(&folder->lock);
     free(folder);
 }

@@ -31,7 +31,8 @@ enum {
 int ld_fold_before_growth(struct ld_core *core, const struct ld_container *c, const bool *cancel,
                           bool *ret_changed, struct ld_err *err);
 
-/* Any thread: a chain has grown. */
+/* Any thread: a chain with this layer in it has grown, or has a layer that is nobody's state any
+ * more. */
 void ld_folder_note(struct ld_core *core, ld_sid tip);
 /* Any thread: something was unmounted or deleted for which layers may be held. */
 void ld_folder_look_again(struct ld_core *core);

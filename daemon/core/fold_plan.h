@@ -18,11 +18,20 @@ enum {
     LD_FOLD_INODE_COST = 4096, /* what an inode counts for: a copy of many files is slow */
 };
 
+struct ld_fold_item {
+    uint64_t cost;
+    bool is_named; /* something but the layer above needs it */
+};
+
 struct ld_fold_run {
     size_t first, n; /* indices into the chain */
     uint64_t cost;   /* of these in all */
 };
 
-/* cost: of the layers that can be folded, topmost first. False: nothing is to be done, unless there
- * are more than `limit` of them; then the cheapest run is chosen whatever it costs. */
-bool ld_fold_plan(const uint64_t *cost, size_t n, size_t limit, struct ld_fold_run *ret);
+/* item: the layers that can be folded, topmost first. False: nothing is to be done, unless there
+ * are more than `limit` of them; then the cheapest run is chosen whatever it costs.
+ *
+ * One that is not named leaves with the fold, and with it what the layer above hides of it: there
+ * two of one size, by halves, are enough, so that what removed snapshots leave behind is at most
+ * about as much as what is needed. */
+bool ld_fold_plan(const struct ld_fold_item *item, size_t n, size_t limit, struct ld_fold_run *ret);

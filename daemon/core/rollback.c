@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "daemon/base/mem.h"
+#include "daemon/core/fold.h"
 #include "daemon/core/rootfs.h"
 #include "daemon/core/state.h"
 #include "daemon/core/trash.h"
@@ -77,8 +78,10 @@ static int move(struct rollback *r, const bool *cancel, struct ld_err *err)
     if (rc < 0 && !ld_is_undecided(err))
         ld_writable_undo(r->core, &nw);
     ld_writable_end(r->core, &nw);
-    if (rc == 0)
+    if (rc == 0) {
         ld_trash_take(r->core, &removed);
+        ld_folder_note(r->core, r->container.parent_sid); /* it may have been the last to need it */
+    }
     return rc;
 }
 

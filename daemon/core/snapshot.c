@@ -82,15 +82,20 @@ int ld_snapshot_remove(struct ld_core *core, const struct ld_write *w, const cha
                        struct ld_err *err)
 {
     struct ld_removed removed LD_AUTO(ld_removed_done) = {.n = 0};
+    struct ld_snapshot snapshot LD_AUTO(ld_snapshot_done) = {.id = NULL};
 
     if (w->dry_run && ld_freeze_count(core, NULL, err) < 0)
         return -1; /* its bytes are told */
+    if (ld_store_snapshot_find(core->store, container, id, &snapshot, err) < 0)
+        return -1;
     if (ld_store_snapshot_remove(core->store, w, container, id, if_match, &removed, err) < 0 &&
         (w->dry_run || !ld_core_make_room(core, err) ||
          ld_store_snapshot_remove(core->store, w, container, id, if_match, &removed, err) < 0))
         return -1;
-    if (!w->dry_run)
+    if (!w->dry_run) {
         ld_trash_take(core, &removed);
+        ld_folder_note(core, snapshot.tip_sid); /* what later states have replaced can go */
+    }
     *ret = ld_steal(&removed);
     return 0;
 }

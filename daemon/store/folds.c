@@ -20,11 +20,17 @@
     IS_STATE " AND l.damage IS NULL AND NOT l.uncounted"                                           \
              " AND NOT EXISTS(SELECT 1 FROM images i WHERE i.tip_sid = l.sid)"
 
-/* Something stands on the layer x. One that was folded lives on without, for a while. */
-#define IS_USED(x)                                                                                 \
-    "(EXISTS(SELECT 1 FROM layers a WHERE a.parent_sid = " x ")"                                   \
-    " OR EXISTS(SELECT 1 FROM containers c WHERE c.parent_sid = " x ")"                            \
+/* The layer x is a state that can be returned to, or that a container stands on. */
+#define IS_TIP(x)                                                                                  \
+    "(EXISTS(SELECT 1 FROM containers c WHERE c.parent_sid = " x ")"                               \
     " OR EXISTS(SELECT 1 FROM snapshots s WHERE s.tip_sid = " x "))"
+
+#define L_IS_TIP IS_TIP("l.sid")
+
+/* ?1 and all that stand on it, those that were folded and live on for a while, too. */
+#define WITH_ABOVE                                                                                 \
+    "WITH RECURSIVE above(sid) AS (VALUES(?1) UNION"                                               \
+    "  SELECT l.sid FROM above a JOIN layers l ON l.parent_sid = a.sid)"
 
 _Static_assert(LD_ORIGIN_FREEZE == 2 && LD_ORIGIN_CAPTURE == 3 && LD_ORIGIN_FOLD == 4,
                "the numbers in IS_STATE");
@@ -44,12 +50,14 @@ int ld_store_foldable(struct ld_store *store, ld_sid tip, struct ld_foldable *re
     stmt = ld_sql(read.db,
                   "WITH RECURSIVE own(sid, parent_sid, bytes, inodes, depth) AS ("
                   "  SELECT sid, parent_sid, bytes, inodes, 1 FROM layers l"
-                  "  WHERE sid = ?1 AND " IS_USED(
-                      "l.sid") " AND " IS_FOLDABLE " UNION ALL"
-                               "  SELECT l.sid, l.parent_sid, l.bytes, l.inodes, depth + 1"
-                               "  FROM own o JOIN layers l ON l.sid = o.parent_sid"
-                               "  WHERE depth < ?2 AND " IS_FOLDABLE ")"
-                               "SELECT sid, bytes, inodes FROM own ORDER BY depth",
+                  "  WHERE sid = ?1 AND " L_IS_TIP " AND " IS_FOLDABLE " UNION ALL"
+                  "  SELECT l.sid, l.parent_sid, l.bytes, l.inodes, depth + 1"
+                  "  FROM own o JOIN layers l ON l.sid = o.parent_sid"
+                  "  WHERE depth < ?2 AND " IS_FOLDABLE ")"
+                  "SELECT sid, bytes, inodes, " IS_TIP(
+                      "own.sid") "   OR (SELECT count(*) FROM layers a WHERE "
+                                 "a.parent_sid = own.sid) > 1"
+                                 " FROM own ORDER BY depth",
                   err);
     if (!stmt)
         return -1;
@@ -58,8 +66,27 @@ int ld_store_foldable(struct ld_store *store, ld_sid tip, struct ld_foldable *re
     while ((rc = ld_sql_next(stmt, err)) > 0)
         ret->item[ret->n++] = (struct ld_foldable_layer){.sid = ld_col_u64(stmt, 0),
                                                          .bytes = ld_col_u64(stmt, 1),
-                                                         .inodes = ld_col_u64(stmt, 2)};
+                                                         .inodes = ld_col_u64(stmt, 2),
+                                                         .is_named = ld_col_int(stmt, 3) != 0};
     return rc;
+}
+
+int ld_store_foldable_above(struct ld_store *store, ld_sid sid, ld_sid *ret_tip, struct ld_err *err)
+{
+    autoread read = {0};
+    autosql stmt = NULL;
+    int64_t tip = 0;
+
+    if (ld_read_begin(store, LD_READ_POINT, &read, err) < 0)
+        return -1;
+    stmt = ld_sql(read.db, WITH_ABOVE "SELECT max(sid) FROM above WHERE " IS_TIP("above.sid"), err);
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, sid);
+    if (ld_sql_int(stmt, &tip, err) < 0)
+        return -1;
+    *ret_tip = (ld_sid)tip;
+    return 0;
 }
 
 int ld_store_foldable_tip(struct ld_store *store, ld_sid after, ld_sid *ret, struct ld_err *err)
@@ -130,11 +157,11 @@ static int check_run(struct ld_tx *tx, const struct ld_fold *f, ld_sid *ret, str
     return 0;
 }
 
-/* 1, 0. */
-static int is_used(struct ld_tx *tx, ld_sid sid, struct ld_err *err)
+/* 1: it is part of a state; 0: only of what was folded before. */
+static int is_alive(struct ld_tx *tx, ld_sid sid, struct ld_err *err)
 {
     autosql stmt =
-        ld_sql(tx->db, "SELECT 1 FROM layers l WHERE sid = ?1 AND " IS_USED("l.sid"), err);
+        ld_sql(tx->db, WITH_ABOVE "SELECT 1 FROM above WHERE " IS_TIP("above.sid") " LIMIT 1", err);
     int64_t one;
 
     if (!stmt)
@@ -143,21 +170,27 @@ static int is_used(struct ld_tx *tx, ld_sid sid, struct ld_err *err)
     return ld_sql_int(stmt, &one, err);
 }
 
+/* Whoever may have the run mounted: containers that stand on it, removed ones, too, since others
+ * can have them mounted still; and those for which something is held that stood on it once. */
+static int hold(struct ld_tx *tx, ld_sid top, struct ld_err *err)
+{
+    return run(tx,
+               WITH_ABOVE "INSERT OR IGNORE INTO held(layer_sid, upper_sid)"
+                          " SELECT ?1, c.upper_sid FROM above"
+                          "   JOIN containers c ON c.parent_sid = above.sid"
+                          " UNION SELECT ?1, h.upper_sid FROM above"
+                          "   JOIN held h ON h.layer_sid = above.sid",
+               top, 0, err);
+}
+
 static int fold(struct ld_tx *tx, void *arg, struct ld_err *err)
 {
     const struct ld_fold *f = arg;
     ld_sid top = f->run[0], below = 0;
     int rc;
 
-    if (check_run(tx, f, &below, err) < 0 || ld_layer_insert(tx, f->layer, below, err) < 0)
-        return -1;
-    /* Removed containers, too: they can be mounted by others still, and be restored. */
-    if (run(tx,
-            "WITH RECURSIVE above(sid) AS (VALUES(?1) UNION"
-            "  SELECT l.sid FROM above a JOIN layers l ON l.parent_sid = a.sid)"
-            "INSERT OR IGNORE INTO held(layer_sid, upper_sid)"
-            " SELECT ?1, c.upper_sid FROM above JOIN containers c ON c.parent_sid = above.sid",
-            top, 0, err) < 0)
+    if (check_run(tx, f, &below, err) < 0 || ld_layer_insert(tx, f->layer, below, err) < 0 ||
+        hold(tx, top, err) < 0)
         return -1;
     if (run(tx, "UPDATE layers SET parent_sid = ?2 WHERE parent_sid = ?1", top, f->layer->sid,
             err) < 0 ||
@@ -167,7 +200,7 @@ static int fold(struct ld_tx *tx, void *arg, struct ld_err *err)
     if (run(tx, "UPDATE snapshots SET tip_sid = ?2 WHERE tip_sid = ?1", top, f->layer->sid, err) <
         0)
         return -1;
-    rc = is_used(tx, f->layer->sid, err);
+    rc = is_alive(tx, f->layer->sid, err);
     if (rc <= 0)
         return rc < 0 ? -1 : are_others(err); /* folded before, and nobody needs it any more */
     return 0;
@@ -314,12 +347,12 @@ int ld_store_held_drop(struct ld_store *store, ld_sid upper, struct ld_removed *
 /* A state of a container that nothing needs: 1; 0: there is none. */
 static int next_unneeded(struct ld_tx *tx, ld_sid *ret, struct ld_err *err)
 {
-    autosql stmt =
-        ld_sql(tx->db,
-               "SELECT sid FROM layers l WHERE " IS_STATE " AND NOT " IS_USED(
-                   "l.sid") " AND NOT EXISTS(SELECT 1 FROM images WHERE tip_sid = l.sid)"
-                            " AND NOT EXISTS(SELECT 1 FROM held WHERE layer_sid = l.sid) LIMIT 1",
-               err);
+    autosql stmt = ld_sql(tx->db,
+                          "SELECT sid FROM layers l WHERE " IS_STATE " AND NOT " L_IS_TIP
+                          " AND NOT EXISTS(SELECT 1 FROM layers a WHERE a.parent_sid = l.sid)"
+                          " AND NOT EXISTS(SELECT 1 FROM images WHERE tip_sid = l.sid)"
+                          " AND NOT EXISTS(SELECT 1 FROM held WHERE layer_sid = l.sid) LIMIT 1",
+                          err);
     int64_t sid = 0;
     int rc;
 

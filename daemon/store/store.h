@@ -368,11 +368,15 @@ struct ld_foldable {
     struct ld_foldable_layer {
         ld_sid sid;
         uint64_t bytes, inodes;
+        bool is_named;     /* a snapshot's or container's tip, or several layers stand on it */
     } item[LD_MAX_LAYERS]; /* topmost first */
-    size_t n;              /* 0: not even the tip, or there is no such tip */
+    size_t n;              /* 0: not even that one, or it is nobody's tip */
 };
 int ld_store_foldable(struct ld_store *store, ld_sid tip, struct ld_foldable *ret,
                       struct ld_err *err);
+/* A tip whose chain has the layer in it, or that it is; 0: there is none. */
+int ld_store_foldable_above(struct ld_store *store, ld_sid sid, ld_sid *ret_tip,
+                            struct ld_err *err);
 /* The first sid above `after` of such a layer on which no other stands; 0: none. */
 int ld_store_foldable_tip(struct ld_store *store, ld_sid after, ld_sid *ret, struct ld_err *err);
 

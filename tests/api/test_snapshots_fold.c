@@ -183,6 +183,48 @@ LD_API_TEST(snapshots, by_the_hundred_are_all_states_and_leave_no_byte)
     states_free(&s);
 }
 
+struct budget {
+    struct ld_client *c;
+    uint64_t bytes;
+};
+
+static bool is_within(void *arg)
+{
+    const struct budget *b = arg;
+
+    return layer_bytes(b->c) <= b->bytes;
+}
+
+LD_API_TEST(snapshots, removed_give_back_what_later_states_have_replaced)
+{
+    struct budget budget = {.c = c};
+    autofree char *tree = NULL;
+
+    ld_have_base(c);
+    budget.bytes = layer_bytes(c) + (5 << 20);
+    (void)ld_create(c, "web", "base", NULL);
+    for (size_t i = 0; i < 6; i++) {
+        char name[24];
+
+        name_of(i, name);
+        ld_change(c, "web", "head -c 4M /dev/urandom > file");
+        (void)ld_take_snapshot(c, "web", name);
+    }
+    tree = dump(c, "web");
+    cr_expect_geq(layer_bytes(c), 24 << 20, "each is a state of its own");
+    for (size_t i = 0; i < 5; i++) {
+        char name[24];
+
+        name_of(i, name);
+        (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/web/snapshots/%s", name);
+    }
+    cr_expect(ld_test_wait(is_within, &budget, 60), "%lu bytes", (unsigned long)layer_bytes(c));
+    expect_tree(c, "web", tree, "and it is what it was");
+    roll_back(c, "web", "s5");
+    expect_tree(c, "web", tree, "s5");
+    ld_expect_df_is_du(d, c);
+}
+
 /* ---- the limit ---- */
 
 /* An image of n layers, each with a file of its own. */

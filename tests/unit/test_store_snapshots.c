@@ -229,6 +229,12 @@ STORE_TEST(can_be_folded_where_they_are_states_of_containers)
     cr_expect_eq(own.item[0].sid, sid[3]);
     cr_expect_eq(own.item[3].sid, sid[0]);
     cr_expect_eq(own.item[3].bytes, 1000);
+    cr_expect(own.item[3].is_named);
+    cr_expect_eq(remove_snapshot(0), 0);
+    ld_test_ok(ld_store_foldable(store, sid[3], &own, &err), &err);
+    cr_expect(own.item[0].is_named && own.item[1].is_named && !own.item[3].is_named);
+    ld_test_ok(ld_store_foldable_above(store, sid[0], &tip, &err), &err);
+    cr_expect_eq(tip, sid[3]);
     ld_test_ok(ld_store_foldable_tip(store, 0, &tip, &err), &err);
     cr_expect_eq(tip, sid[3]);
     ld_test_ok(ld_store_foldable_tip(store, tip, &tip, &err), &err);
@@ -263,12 +269,14 @@ STORE_TEST(folded_are_replaced_where_the_whole_run_is_and_stay_elsewhere)
 STORE_TEST(folded_before_are_not_folded_again)
 {
     struct ld_foldable own;
-    ld_sid sid[4];
+    ld_sid sid[4], tip = 0;
 
     freeze_many(sid, 4);
     (void)fold(sid, 4);
     ld_test_ok(ld_store_foldable(store, sid[3], &own, &err), &err);
     cr_expect_eq(own.n, 0, "nobody stands on it any more");
+    ld_test_ok(ld_store_foldable_above(store, sid[0], &tip, &err), &err);
+    cr_expect_eq(tip, sid[2], "nor is it a tip");
     ld_test_fails(try_fold(sid, 4, take_sid()), &err, LD_E_CONFLICT);
     cr_expect_eq(count_layers(), 1 + 4 + 1);
 }
@@ -292,6 +300,45 @@ STORE_TEST(folded_are_held_for_who_may_have_them_mounted)
     cr_expect_eq(drop(upper), 4, "seen unmounted: all of the run leaves");
     cr_expect_eq(count_layers(), 2);
     cr_expect_eq(next_held(0, NULL), 0);
+}
+
+STORE_TEST(folded_twice_are_held_for_who_mounted_them_before_the_first)
+{
+    ld_sid sid[4], upper, first, second;
+
+    freeze_many(sid, 4);
+    upper = upper_of(1);
+    ld_test_ok(ld_store_container_set_ever_mounted(store, ld_test_id(1), &err), &err);
+    first = fold(sid, 4);
+    cr_expect_eq(release(sid[3]), 0);
+    second = fold(sid, 2); /* the states 0, 1, 2 live on; the mount is of all four */
+    for (unsigned i = 0; i < 4; i++)
+        (void)remove_snapshot(i);
+    cr_expect_eq(release(sid[1]), 0, "the container has it mounted");
+    cr_expect_eq(count_layers(), 1 + 4 + 2);
+    ld_test_fails(try_fold(sid, 2, take_sid()), &err, LD_E_CONFLICT);
+    cr_expect_eq(drop(upper), 5, "the run, and what its half was folded into");
+    cr_expect_eq(depth(first), 2);
+    ld_test_fails(ld_store_layer_get(store, second, &(struct ld_layer){0}, &err), &err,
+                  LD_E_NOT_FOUND);
+}
+
+STORE_TEST(folded_until_a_mount_ends_are_not_worth_another_fold)
+{
+    struct ld_foldable own;
+    ld_sid sid[4], tip = 1;
+
+    freeze_many(sid, 4);
+    for (unsigned i = 0; i < 4; i++)
+        (void)remove_snapshot(i);
+    ld_test_ok(ld_store_container_set_ever_mounted(store, ld_test_id(1), &err), &err);
+    (void)fold(sid, 4);
+    cr_expect_eq(release(sid[3]), 0);
+    ld_test_ok(ld_store_foldable_above(store, sid[1], &tip, &err), &err);
+    cr_expect_eq(tip, 0);
+    ld_test_ok(ld_store_foldable(store, sid[2], &own, &err), &err);
+    cr_expect_eq(own.n, 0);
+    ld_test_fails(try_fold(sid, 2, take_sid()), &err, LD_E_CONFLICT);
 }
 
 STORE_TEST(folded_are_held_until_a_removed_container_is_off_the_disk)
