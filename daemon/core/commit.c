@@ -232,7 +232,7 @@ static int make_layer(void *arg, size_t index, const bool *cancel, struct ld_err
 static int sync_layer(struct commit *c, struct ld_import_task *task, struct ld_err *err)
 {
     struct ld_layer_name name = ld_layer_name(task->staged_sid, "");
-    struct ld_usage usage;
+    struct ld_usage usage = {.bytes = 0};
     int r;
 
     ld_import_tell(&c->imp, "record", NULL, 0, 0);

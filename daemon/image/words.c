@@ -53,13 +53,39 @@ char **ld_words_split(const char *text)
 
 /* ---- expanding ---- */
 
+/* The word in ${name:-word}, while it is read. */
+struct frame {
+    struct ld_buf word;
+    char *value; /* of the variable; owned; NULL: not set */
+    bool takes_word, takes_value;
+    bool was_quoted; /* the '${' stands in double quotes */
+};
+
 struct expand {
     const char *at;
     ld_words_get_fn get;
     void *arg;
+    struct frame frame[LD_WORDS_DEPTH];
     int depth;
+    bool is_quoted; /* in double quotes */
+    struct ld_buf out;
     struct ld_err *err;
 };
+
+static void expand_done(struct expand *x)
+{
+    for (int i = 0; i < LD_WORDS_DEPTH; i++) {
+        ld_buf_done(&x->frame[i].word);
+        ld_free_p(&x->frame[i].value);
+    }
+    ld_buf_done(&x->out);
+}
+
+/* Where what is read now goes. */
+static struct ld_buf *target(struct expand *x)
+{
+    return x->depth ? &x->frame[x->depth - 1].word : &x->out;
+}
 
 static int unended(struct expand *x, const char *what)
 {
@@ -76,41 +102,51 @@ static size_t name_length(const char *s)
     return strspn(s, strspn(s, digits) ? digits : letters);
 }
 
-static int expand_until(struct expand *x, char stop, struct ld_buf *out);
-
-/* Behind the name in ${name…: to behind the brace. */
-static int expand_modifier(struct expand *x, const char *value, struct ld_buf *out)
+/* Behind the name in ${name…: to the word. */
+static int begin_word(struct expand *x, const char *value)
 {
-    autobuf struct ld_buf word = LD_BUF_INIT(LD_WORDS_MAX);
     bool has_colon = *x->at == ':';
     bool is_set = value && (!has_colon || *value);
     char how;
 
     x->at += has_colon;
     how = *x->at;
+    if (!how)
+        return unended(x, "a '${'");
     if (how != '-' && how != '+')
-        return how ? ld_err_set(x->err, LD_E_INVALID,
-                                "of variables there are the forms $a, ${a}, ${a:-word} and "
-                                "${a:+word}")
-                   : unended(x, "a '${'");
+        return ld_err_set(x->err, LD_E_INVALID,
+                          "of variables there are the forms $a, ${a}, ${a:-word} and ${a:+word}");
     if (x->depth == LD_WORDS_DEPTH)
         return ld_err_set(x->err, LD_E_INVALID, "variables are nested deeper than %d levels",
                           LD_WORDS_DEPTH);
     x->at++;
-    x->depth++;
-    if (expand_until(x, '}', &word) < 0)
-        return -1;
-    x->depth--;
-    if (is_set == (how == '+'))
-        ld_buf_adds(out, ld_buf_str(&word));
-    else if (is_set)
-        ld_buf_adds(out, value);
-    out->full |= word.full;
+    x->frame[x->depth++] = (struct frame){.word = LD_BUF_INIT(LD_WORDS_MAX),
+                                          .value = value ? ld_strdup(value) : NULL,
+                                          .takes_word = is_set == (how == '+'),
+                                          .takes_value = is_set && how == '-',
+                                          .was_quoted = x->is_quoted};
+    x->is_quoted = false;
     return 0;
 }
 
+/* Behind the brace that closes it. */
+static void end_word(struct expand *x)
+{
+    struct frame *f = &x->frame[--x->depth];
+    struct ld_buf *out = target(x);
+
+    if (f->takes_word)
+        ld_buf_adds(out, ld_buf_str(&f->word));
+    else if (f->takes_value)
+        ld_buf_adds(out, f->value);
+    out->full |= f->word.full;
+    x->is_quoted = f->was_quoted;
+    ld_buf_done(&f->word);
+    ld_free_p(&f->value);
+}
+
 /* At the byte behind '$'. */
-static int expand_variable(struct expand *x, struct ld_buf *out)
+static int expand_variable(struct expand *x)
 {
     bool has_brace = *x->at == '{';
     const char *name = x->at + has_brace;
@@ -120,87 +156,71 @@ static int expand_variable(struct expand *x, struct ld_buf *out)
     if (len == 0 && has_brace)
         return ld_err_set(x->err, LD_E_INVALID, "'${' is not followed by a name");
     if (len == 0) {
-        ld_buf_addc(out, '$');
+        ld_buf_addc(target(x), '$');
         return 0;
     }
     value = x->get(x->arg, name, len);
     x->at = name + len;
     if (has_brace && *x->at != '}')
-        return expand_modifier(x, value, out);
+        return begin_word(x, value);
     x->at += has_brace;
-    ld_buf_adds(out, value ? value : "");
+    ld_buf_adds(target(x), value ? value : "");
     return 0;
 }
 
 /* At the byte behind the quote. */
-static int expand_single(struct expand *x, struct ld_buf *out)
+static int expand_single(struct expand *x)
 {
     const char *end = strchr(x->at, '\'');
 
     if (!end)
         return unended(x, "a single quote");
-    ld_buf_add(out, x->at, (size_t)(end - x->at));
+    ld_buf_add(target(x), x->at, (size_t)(end - x->at));
     x->at = end + 1;
     return 0;
 }
 
-static int expand_double(struct expand *x, struct ld_buf *out)
+static int expand_next(struct expand *x)
 {
-    while (*x->at && *x->at != '"') {
-        char c = *x->at++;
+    char c = *x->at++;
 
-        if (c == '$') {
-            if (expand_variable(x, out) < 0)
-                return -1;
-            continue;
-        }
-        if (c == '\\' && *x->at && strchr("\"$\\", *x->at))
-            c = *x->at++;
-        ld_buf_addc(out, c);
+    if (c == '$')
+        return expand_variable(x);
+    if (c == '"') {
+        x->is_quoted = !x->is_quoted;
+        return 0;
     }
-    if (!*x->at)
-        return unended(x, "a double quote");
-    x->at++;
-    return 0;
-}
-
-/* To behind `stop`; '\0': to the end. Its recursion, through a variable's word, is bounded by
- * LD_WORDS_DEPTH. */
-static int expand_until(struct expand *x, char stop, struct ld_buf *out)
-{
-    while (*x->at && *x->at != stop) {
-        char c = *x->at++;
-        int rc = 0;
-
-        if (c == '\'')
-            rc = expand_single(x, out);
-        else if (c == '"')
-            rc = expand_double(x, out);
-        else if (c == '$')
-            rc = expand_variable(x, out);
-        else if (c != '\\')
-            ld_buf_addc(out, c);
-        else if (*x->at)
-            ld_buf_addc(out, *x->at++);
-        if (rc < 0)
-            return -1;
+    if (c == '\\' && (!x->is_quoted || (*x->at && strchr("\"$\\", *x->at)))) {
+        if (*x->at)
+            ld_buf_addc(target(x), *x->at++);
+        return 0;
     }
-    if (stop && !*x->at)
-        return unended(x, "a '${'");
-    x->at += stop != '\0';
+    if (c == '\'' && !x->is_quoted)
+        return expand_single(x);
+    if (c == '}' && !x->is_quoted && x->depth > 0)
+        end_word(x);
+    else
+        ld_buf_addc(target(x), c);
     return 0;
 }
 
 int ld_words_expand(const char *text, ld_words_get_fn get, void *arg, char **ret,
                     struct ld_err *err)
 {
-    struct expand x = {.at = text, .get = get, .arg = arg, .err = err};
-    autobuf struct ld_buf out = LD_BUF_INIT(LD_WORDS_MAX);
+    LD_AUTO(expand_done)
+    struct expand x = {
+        .at = text, .get = get, .arg = arg, .out = LD_BUF_INIT(LD_WORDS_MAX), .err = err};
 
-    if (expand_until(&x, '\0', &out) < 0)
-        return -1;
-    if (ld_buf_check(&out) < 0)
+    while (*x.at) {
+        if (expand_next(&x) < 0)
+            return -1;
+    }
+    if (x.is_quoted)
+        return unended(&x, "a double quote");
+    if (x.depth > 0)
+        return unended(&x, "a '${'");
+    if (ld_buf_check(&x.out) < 0)
         return ld_err_set(err, LD_E_INVALID, "it comes to more than %d bytes", LD_WORDS_MAX);
-    *ret = ld_buf_take(&out);
+    *ret = ld_buf_take(&x.out);
     return 0;
 }

@@ -249,7 +249,8 @@ static void unpack(struct world *w, int tar, int dir, const struct ld_chain *bas
                                    .aside_name = "aside",
                                    .lower = {.root = below, .n = base->n, .form = LD_FORM_LAYER}};
 
-    job.source = source = ld_source_fd_new(tar, 0, (uint64_t)lseek(tar, 0, SEEK_END));
+    source = ld_source_fd_new(tar, 0, (uint64_t)lseek(tar, 0, SEEK_END));
+    job.source = source;
     cr_assert_eq(ld_untar(&job, &result, &err), 0, "%s: %s", w->about, err.message);
     for (size_t i = 0; i < base->n; i++)
         below[i] = ld_open_dir(w->env.layers_fd, ld_sid_name(base->sid[i]).text);

@@ -59,6 +59,7 @@ LD_TEST(change, applies_each_instruction_in_its_forms)
          "{\"Env\":[\"A=1\",\"E=\",\"B=1x\",\"C=none\",\"D=set\",\"F=eh\",\"G=$A\",\"H=1\",\"I=$"
          "A\"]}"},
         {"{}", "ENV A=a=b", "{\"Env\":[\"A=a=b\"]}"},
+        {"{}", "ENV A=\"${B:-${C:-x \"y\"}z}'\"", "{\"Env\":[\"A=x yz'\"]}"},
         {"{}", "ENV A=${B:-${C:-x}}", "{\"Env\":[\"A=x\"]}"},
         {"{}", "LABEL a=1 \"b c\"='d e'", "{\"Labels\":{\"a\":\"1\",\"b c\":\"d e\"}}"},
         {"{\"Labels\":{\"a\":\"0\"}}", "LABEL a the rest", "{\"Labels\":{\"a\":\"the rest\"}}"},
