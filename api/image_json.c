@@ -10,6 +10,7 @@
 #include "daemon/base/mem.h"
 #include "daemon/core/core.h"
 #include "daemon/core/image.h"
+#include "daemon/core/image_mount.h"
 #include "daemon/image/oci.h"
 #include "daemon/store/store.h"
 
@@ -190,6 +191,15 @@ static int add_blob(struct ld_core *core, ld_sid sid, cJSON *layer, uint64_t *re
     return 0;
 }
 
+static void add_mount(const struct ld_core *core, const struct ld_image *image, cJSON *json)
+{
+    autofree char *mountpoint = ld_image_mountpoint(core, image->id);
+    autofree char *target = ld_image_target(core, image->id);
+
+    cJSON_AddItemToObject(json, "mountpoint", ld_json_text(mountpoint));
+    cJSON_AddItemToObject(json, "target", ld_json_text(target));
+}
+
 struct cJSON *ld_image_json(struct ld_core *core, const struct ld_image *image, struct ld_err *err)
 {
     struct details *d LD_AUTO(details_free) = NULL;
@@ -199,6 +209,7 @@ struct cJSON *ld_image_json(struct ld_core *core, const struct ld_image *image, 
     if (load(core, image, &d, err) < 0)
         return NULL;
     json = summary(image, d);
+    add_mount(core, image, json);
     layers = cJSON_AddArrayToObject(json, "layers");
     for (size_t i = 0; i < d->chain.n; i++) {
         const struct ld_layer *l = &d->layer[i];

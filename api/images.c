@@ -1,4 +1,5 @@
-/* /v1/images: list, inspect, history, tag, delete. The import is in image_import.c. */
+/* /v1/images: list, inspect, history, tag, mount, unmount, delete. The import is in image_import.c.
+ */
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,11 +16,15 @@
 #include "daemon/base/parse.h"
 #include "daemon/core/core.h"
 #include "daemon/core/image.h"
+#include "daemon/core/image_mount.h"
+#include "daemon/core/target.h"
 
 struct image_call {
     struct ld_call call;
     char *text; /* the image as it was asked for */
     char *ref;  /* of a tag */
+    struct ld_mount_target target;
+    char *target_path;
     char *id;
     uint64_t if_match;
     struct ld_removed removed;
@@ -34,6 +39,7 @@ static void free_call(struct ld_call *call)
 
     free(c->text);
     free(c->ref);
+    free(c->target_path);
     free(c->id);
     ld_removed_done(&c->removed);
     cJSON_Delete(c->json);
@@ -237,6 +243,72 @@ static void remove_image(struct ld_request *req)
     ld_call_submit(&c->call);
 }
 
+/* ---- mount, unmount ---- */
+
+static int run_mount(struct ld_call *call, struct ld_err *err)
+{
+    struct image_call *c = (struct image_call *)call;
+
+    if (ld_image_mount(call->core, &call->w, c->id, c->target.path ? &c->target : NULL, err) < 0)
+        return -1;
+    return render(c, ld_image_json, err);
+}
+
+static int read_target(struct image_call *c, const cJSON *body, struct ld_err *err)
+{
+    const char *path = NULL;
+
+    if (ld_members_only(body, "", "target trusted", err) < 0 ||
+        ld_member_string(body, "", "target", &path, err) < 0 ||
+        ld_member_bool(body, "", "trusted", &c->target.is_trusted, err) < 0)
+        return -1;
+    if (!path)
+        return c->target.is_trusted ? ld_err_set(err, LD_E_INVALID, "'trusted' needs a 'target'")
+                                    : 0;
+    c->target.path = c->target_path = ld_strdup(path);
+    return ld_mount_target_check(path, err);
+}
+
+static int admit_alone(struct image_call *c, struct ld_err *err)
+{
+    struct ld_image image LD_AUTO(ld_image_done) = {.id = NULL};
+
+    if (ld_image_admit(c->call.core, c->text, true, &c->call.op, &image, err) < 0)
+        return -1;
+    c->id = ld_steal(&image.id);
+    return 0;
+}
+
+static void mount(struct ld_request *req)
+{
+    struct image_call *c = new_call(req, run_mount, reply_image);
+    struct ld_err err = LD_ERR_INIT;
+
+    if (read_target(c, ld_request_json(req), &err) < 0 || admit_alone(c, &err) < 0)
+        return ld_call_refuse(&c->call, &err);
+    ld_call_submit(&c->call);
+}
+
+static int run_unmount(struct ld_call *call, struct ld_err *err)
+{
+    struct image_call *c = (struct image_call *)call;
+
+    if (ld_image_unmount(call->core, &call->w, c->id, c->force, err) < 0)
+        return -1;
+    return render(c, ld_image_json, err);
+}
+
+static void unmount(struct ld_request *req)
+{
+    struct image_call *c = new_call(req, run_unmount, reply_image);
+    struct ld_err err = LD_ERR_INIT;
+
+    c->force = ld_request_flag(req, "force");
+    if (ld_members_only(ld_request_json(req), "", "", &err) < 0 || admit_alone(c, &err) < 0)
+        return ld_call_refuse(&c->call, &err);
+    ld_call_submit(&c->call);
+}
+
 /* ---- layers ---- */
 
 static int layer_page(struct ld_lister *lister, uint64_t after, size_t limit, struct ld_list *list,
@@ -294,6 +366,8 @@ void ld_routes_images(struct ld_router *router)
         {"DELETE", "/v1/images/{image...}", remove_image, 0, "force? dry_run?"},
         {"POST", "/v1/images/{image...}/tag", tag, LD_ROUTE_JSON, NULL},
         {"GET", "/v1/images/{image...}/history", history, LD_ROUTE_METADATA, NULL},
+        {"POST", "/v1/images/{image...}/mount", mount, LD_ROUTE_JSON_OPTIONAL, NULL},
+        {"POST", "/v1/images/{image...}/unmount", unmount, LD_ROUTE_JSON_OPTIONAL, "force?"},
         {"GET", "/v1/layers", list_layers, LD_ROUTE_METADATA, "limit after"},
         {"GET", "/v1/layers/{layer}", inspect_layer, LD_ROUTE_METADATA, NULL},
     };

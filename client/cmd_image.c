@@ -310,6 +310,68 @@ static const struct ld_opt export_opts[] = {
     {"blobs", 0, "keep|drop", false, "drop: not the blobs that were kept", "keep|drop"},
 };
 
+/* mount, umount */
+
+static int post_verb(struct ld_cli *cli, const char *name, const char *verb, const cJSON *body,
+                     cJSON **ret, struct ld_err *err)
+{
+    autobuf struct ld_buf url = LD_URL_INIT;
+
+    if (ld_object_url(LD_KIND_IMAGE, name, verb, &url, err) < 0)
+        return -1;
+    if (strcmp(verb, "unmount") == 0 && ld_args_flag(cli->args, "force"))
+        ld_url_query(&url, "force", "1");
+    return ld_api_json(cli, "POST", ld_buf_str(&url), body, ret, err);
+}
+
+static int run_mount(struct ld_cli *cli, struct ld_err *err)
+{
+    const char *target = ld_args_get(cli->args, 1);
+    autojson cJSON *body = cJSON_CreateObject();
+    autojson cJSON *image = NULL;
+
+    if (target)
+        (void)cJSON_AddStringToObject(body, "target", target);
+    if (ld_args_flag(cli->args, "trusted"))
+        (void)cJSON_AddTrueToObject(body, "trusted");
+    if (post_verb(cli, ld_args_get(cli->args, 0), "mount", body, &image, err) < 0)
+        return -1;
+    if (ld_cli_wants_json(cli))
+        ld_out_compact_json(image);
+    else
+        ld_out_line(ld_field_str(image, target ? "target" : "mountpoint"));
+    return 0;
+}
+
+static const struct ld_opt mount_opts[] = {
+    {"trusted", 0, NULL, false, "let set-id bits and device nodes work at TARGET", NULL},
+    LD_OPT_FORMAT,
+};
+
+static int unmount_one(struct ld_cli *cli, const char *name, struct ld_err *err)
+{
+    autojson cJSON *image = NULL;
+
+    if (post_verb(cli, name, "unmount", NULL, &image, err) < 0)
+        return -1;
+    if (ld_cli_wants_json(cli))
+        ld_out_compact_json(image);
+    else
+        ld_out_line(name);
+    return 0;
+}
+
+static int run_umount(struct ld_cli *cli, struct ld_err *err)
+{
+    (void)err;
+    return ld_cli_each(cli, unmount_one);
+}
+
+static const struct ld_opt umount_opts[] = {
+    {"force", 'f', NULL, false, "detach it even when it is in use", NULL},
+    LD_OPT_FORMAT,
+};
+
 static const struct ld_cmd cmds[] = {
     {
         .name = "image ls",
@@ -419,6 +481,30 @@ static const struct ld_cmd cmds[] = {
         .details = "A reference that another image has moves to this one.",
         .opts = LD_CMD_OPTS(tag_opts),
         .run = run_tag,
+    },
+    {
+        .name = "image mount",
+        .operands = "IMAGE [TARGET]",
+        .min_operands = 1,
+        .max_operands = 2,
+        .complete = "image",
+        .summary = "Mount an image read-only and print where",
+        .details = "Without a container. At TARGET, too, if it is given: an absolute path of an "
+                   "existing folder, all above which belongs to root and can be written by root "
+                   "only, without symlinks.",
+        .opts = LD_CMD_OPTS(mount_opts),
+        .run = run_mount,
+    },
+    {
+        .name = "image umount",
+        .aliases = {"image unmount"},
+        .operands = "IMAGE...",
+        .min_operands = 1,
+        .max_operands = LD_OPERANDS_MANY,
+        .complete = "image",
+        .summary = "Unmount images",
+        .opts = LD_CMD_OPTS(umount_opts),
+        .run = run_umount,
     },
     {
         .name = "image rm",

@@ -76,6 +76,11 @@ struct ld_driver {
     int (*mount)(const struct ld_driver_env *env, const struct ld_writable *w, unsigned flags,
                  struct ld_err *err);
 
+    /* Mounts a chain without a writable layer, read-only, at stage/NAME, an existing empty
+     * directory; its source is "layerd:INSTANCE:NAME". NULL: it can't. */
+    int (*mount_chain)(const struct ld_driver_env *env, const struct ld_chain *chain,
+                       const char *name, struct ld_err *err);
+
     /* Does anybody, in any namespace, still hold a mount of the writable layer? (vfs cannot see it
      * and says no.) Must not be asked while a mount or a clone of ours is open: that counts too. */
     int (*in_use)(const struct ld_driver_env *env, const struct ld_writable *w, bool *ret_held,

@@ -42,7 +42,7 @@ static _Thread_local struct {
 /* One overlay to mount; names relative to the directory `layers`. */
 struct overlay {
     const char *lower; /* "3:2:1" */
-    const char *upper;
+    const char *upper; /* NULL: none, and no work */
     const char *work;
     const char *target; /* below the stage */
     const char *source;
@@ -52,8 +52,10 @@ struct overlay {
 static int build_options(const struct overlay *o, bool uuid_null, struct ld_buf *ret)
 {
     ld_buf_clear(ret);
-    ld_buf_addf(ret, "lowerdir=%s,upperdir=%s,workdir=%s,%s%s%s", o->lower, o->upper, o->work,
-                options_everywhere, uuid_null ? ",uuid=null" : "",
+    ld_buf_addf(ret, "lowerdir=%s,", o->lower);
+    if (o->upper)
+        ld_buf_addf(ret, "upperdir=%s,workdir=%s,", o->upper, o->work);
+    ld_buf_addf(ret, "%s%s%s", options_everywhere, uuid_null ? ",uuid=null" : "",
                 o->flags & LD_MOUNT_VOLATILE ? ",volatile" : "");
     return ld_buf_check(ret);
 }
@@ -69,7 +71,7 @@ static int mount_here(const struct overlay *o, const char *target, struct ld_err
         return ld_err_set(err, LD_E_UNSUPPORTED,
                           "the names of the layers below '%s' do not fit the %d bytes of a mount's "
                           "options",
-                          o->upper, OPTIONS_MAX);
+                          o->target, OPTIONS_MAX);
     if (!self.lacks_uuid_null)
         r = mount(o->source, target, "overlay", flags, options.data) < 0 ? -errno : 0;
     if (r == -EINVAL) {
@@ -77,7 +79,7 @@ static int mount_here(const struct overlay *o, const char *target, struct ld_err
         r = mount(o->source, target, "overlay", flags, options.data) < 0 ? -errno : 0;
         self.lacks_uuid_null = self.lacks_uuid_null || r == 0;
     }
-    return r < 0 ? ld_err_sys(err, r, "mount an overlay of '%s'", o->upper) : 0;
+    return r < 0 ? ld_err_sys(err, r, "mount an overlay of '%s'", o->target) : 0;
 }
 
 /* The kernel falls back to read-only in silence when the work directory is of no use to it. */
@@ -256,6 +258,24 @@ static int overlay_mount(const struct ld_driver_env *env, const struct ld_writab
     return mount_overlay(env, &o, err);
 }
 
+static int overlay_mount_chain(const struct ld_driver_env *env, const struct ld_chain *chain,
+                               const char *name, struct ld_err *err)
+{
+    autobuf struct ld_buf lower = LD_BUF_INIT(OPTIONS_MAX);
+    autofree char *source = ld_asprintf("layerd:%s:%s", env->instance, name);
+    struct overlay o = {.target = name, .source = source, .flags = LD_MOUNT_RDONLY};
+
+    if (chain->n > LD_MAX_LAYERS)
+        return ld_err_set(err, LD_E_UNSUPPORTED, "a chain of %zu layers is longer than %d",
+                          chain->n, LD_MAX_LAYERS);
+    for (size_t i = 0; i < chain->n; i++)
+        ld_buf_addf(&lower, "%s%s", i ? ":" : "", ld_sid_name(chain->sid[i]).text);
+    if (chain->n == 1)
+        ld_buf_adds(&lower, ":0"); /* without an upper the kernel wants two */
+    o.lower = ld_buf_str(&lower);
+    return mount_overlay(env, &o, err);
+}
+
 /* ---- changes, usage ---- */
 
 static int overlay_open_upper(const struct ld_driver_env *env, ld_sid sid)
@@ -419,6 +439,7 @@ const struct ld_driver ld_driver_overlay = {
     .probe = overlay_probe,
     .create = overlay_create,
     .mount = overlay_mount,
+    .mount_chain = overlay_mount_chain,
     .in_use = overlay_in_use,
     .changes = overlay_changes,
     .open = overlay_open,

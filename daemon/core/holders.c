@@ -247,6 +247,24 @@ void ld_holders_json(const struct ld_holder *holder, size_t n, struct ld_buf *js
     ld_buf_addc(json, ']');
 }
 
+int ld_holders_busy(const struct ld_holder *holder, size_t n, struct ld_err *err)
+{
+    struct ld_buf text LD_AUTO(ld_buf_done) = LD_BUF_INIT(400);
+    struct ld_buf json LD_AUTO(ld_buf_done) = LD_BUF_INIT(sizeof(err->details) - 1);
+
+    ld_holders_text(holder, n, &text);
+    (void)ld_err_set(err, LD_E_BUSY, "the mount is in use%s%s", n ? " by " : "", ld_buf_str(&text));
+    /* As many as fit. */
+    do {
+        ld_buf_clear(&json);
+        ld_buf_adds(&json, "{\"holders\":");
+        ld_holders_json(holder, n, &json);
+        ld_buf_addc(&json, '}');
+    } while (ld_buf_check(&json) < 0 && n-- > 0);
+    (void)ld_err_details(err, ld_buf_str(&json));
+    return ld_err_hint(err, "end what uses it, or unmount with force");
+}
+
 /* ---- all of them ---- */
 
 /* A namespace with a mount of the container that is not the one at its mount point. */

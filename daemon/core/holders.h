@@ -49,6 +49,8 @@ size_t ld_holders_find(int dir, bool same_mount, struct ld_holder ret[LD_MAX_HOL
 /* "1234 (bash), 77 (sleep)" and the array of the API's Holder objects. */
 void ld_holders_text(const struct ld_holder *holder, size_t n, struct ld_buf *text);
 void ld_holders_json(const struct ld_holder *holder, size_t n, struct ld_buf *json);
+/* busy: "the mount is in use by …", with as many of them in details.holders as fit. -1. */
+int ld_holders_busy(const struct ld_holder *holder, size_t n, struct ld_err *err);
 
 /* Everybody who holds a container, in every way, also when it is not mounted: by the device of its
  * overlay, found at its mount point or in another namespace, and by what mounts are made of. Asks

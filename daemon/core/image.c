@@ -5,6 +5,7 @@
 
 #include "daemon/base/mem.h"
 #include "daemon/base/parse.h"
+#include "daemon/core/image_mount.h"
 #include "daemon/core/state.h"
 #include "daemon/core/trash.h"
 #include "daemon/image/ref.h"
@@ -93,6 +94,19 @@ int ld_image_tag(struct ld_core *core, const struct ld_write *w, const char *ima
     return ld_store_image_tag(core->store, w, full, image_id, if_match, err);
 }
 
+static int make_removable(struct ld_core *core, const struct ld_write *w,
+                          const struct ld_image *image, bool force, struct ld_err *err)
+{
+    autofree char *at = ld_image_mountpoint(core, image->id);
+
+    if (!at || (force && w->dry_run))
+        return 0;
+    if (force)
+        return ld_image_unmount(core, w, image->id, true, err);
+    (void)ld_err_set(err, LD_E_BUSY, "the image is mounted at '%s'", at);
+    return ld_err_hint(err, "unmount it first, or remove it with force");
+}
+
 int ld_image_remove(struct ld_core *core, const struct ld_write *w, const char *text, bool force,
                     uint64_t if_match, struct ld_removed *ret, struct ld_err *err)
 {
@@ -114,6 +128,10 @@ int ld_image_remove(struct ld_core *core, const struct ld_write *w, const char *
             }
         }
     }
+    /* With its last name, or by its id, the image itself goes. */
+    if ((what.id || image.n_refs <= 1 || force) && (!if_match || if_match == image.version) &&
+        make_removable(core, w, &image, force, err) < 0)
+        return -1;
     if (ld_store_image_remove(core->store, w, &what, ret, err) < 0 &&
         (w->dry_run || !ld_core_make_room(core, err) ||
          ld_store_image_remove(core->store, w, &what, ret, err) < 0))

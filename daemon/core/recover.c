@@ -16,6 +16,7 @@
 #include "daemon/core/bundle.h"
 #include "daemon/core/damage.h"
 #include "daemon/core/freeze.h"
+#include "daemon/core/image_mount.h"
 #include "daemon/core/layer_blob.h"
 #include "daemon/core/layer_names.h"
 #include "daemon/core/making.h"
@@ -328,6 +329,7 @@ int ld_recover(struct ld_core *core, struct ld_err *err)
             return ld_err_sys(err, r, "read the folder '%s'", ld_place_dir(folders[i].place));
     }
     ld_bundles_recover(core);
+    ld_image_mounts_recover(core);
     /* After the folders: it has the marks of what was being made. */
     (void)!ld_each_name(core->root.staging_fd, discard_staged, core); /* never fails the start */
     return check_layers(core, err) < 0 || check_containers(core, err) < 0 ||

@@ -25,23 +25,11 @@ int ld_entry_busy(const struct ld_mounts *m, const struct ld_rootfs *spec, int p
 {
     struct ld_holder holder[LD_MAX_HOLDERS];
     size_t n = place < 0 ? 0 : ld_holders_find(place, true, holder);
-    struct ld_buf text LD_AUTO(ld_buf_done) = LD_BUF_INIT(400);
-    struct ld_buf json LD_AUTO(ld_buf_done) = LD_BUF_INIT(sizeof(err->details) - 1);
     autoclose int top = openat(m->root->mnt_fd, spec->id, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
     if (n == 0 && top >= 0)
         n = ld_holders_find(top, strcmp(spec->driver->name, "overlay") != 0, holder);
-    ld_holders_text(holder, n, &text);
-    (void)ld_err_set(err, LD_E_BUSY, "the mount is in use%s%s", n ? " by " : "", ld_buf_str(&text));
-    /* As many as fit. */
-    do {
-        ld_buf_clear(&json);
-        ld_buf_adds(&json, "{\"holders\":");
-        ld_holders_json(holder, n, &json);
-        ld_buf_addc(&json, '}');
-    } while (ld_buf_check(&json) < 0 && n-- > 0);
-    (void)ld_err_details(err, ld_buf_str(&json));
-    return ld_err_hint(err, "end what uses it, or unmount with force");
+    return ld_holders_busy(holder, n, err);
 }
 
 /* The container's own place. The strings end with the call. */

@@ -239,6 +239,8 @@ LD_API_TEST(images, and_layers_whose_ids_begin_alike_are_ambiguous)
     (void)ld_want_error(c, "conflict", "GET", NULL, "/v1/images/%s/changes?since=x", prefix);
     (void)ld_want_error(c, "conflict", "POST", "{'ref':'x'}", "/v1/images/%s/tag", prefix);
     (void)ld_want_error(c, "conflict", "GET", NULL, "/v1/images/%s/export", prefix);
+    (void)ld_want_error(c, "conflict", "POST", NULL, "/v1/images/%s/mount", prefix);
+    (void)ld_want_error(c, "conflict", "POST", NULL, "/v1/images/%s/unmount", prefix);
     (void)ld_want_error(c, "conflict", "GET", NULL, "/v1/images/export?ref=%s", prefix);
     {
         autofree char *body = ld_asprintf("{'image':'%s'}", prefix);
@@ -292,6 +294,8 @@ LD_API_TEST(layers, that_were_lost_are_damaged_until_imported_again)
     (void)ld_want_error(c, "corrupt", "POST", "{'image':'base'}", "/v1/containers");
     (void)ld_want_error(c, "corrupt", "PUT", "{'image':'base'}", "/v1/containers/new");
     (void)ld_want_error(c, "corrupt", "POST", NULL, "/v1/containers/web/mount");
+    (void)ld_want_error(c, "corrupt", "POST", NULL, "/v1/containers/web/bundle");
+    (void)ld_want_error(c, "corrupt", "POST", NULL, "/v1/images/base/mount");
     ld_have_base(c);
     json = ld_want(c, 200, "GET", NULL, "/v1/images/base");
     cr_expect_str_eq(ld_str(json, "state"), "ok");

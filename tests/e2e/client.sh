@@ -316,6 +316,15 @@ test_containers() {
     run 1 layerctl mount web /mnt/link
     has stderr "$err" "is a symlink"
     run 3 layerctl mount web /mnt/none
+    run 0 layerctl image mount base:1 /mnt/at
+    is "where the image is mounted" "$out" /mnt/at
+    is "what is mounted of the image" "$(cat /mnt/at/etc/hostname)" base
+    run 0 layerctl image mount base:1
+    has "its own mountpoint" "$out" /run/mnt/image-
+    run 4 layerctl rmi base:1
+    has stderr "$err" "is mounted"
+    run 0 layerctl image umount base:1
+    run 3 layerctl image mount none:1
     run 0 layerctl rename web shop
     run 0 layerctl label shop team- owner=ada
     run 0 layerctl inspect shop
