@@ -323,19 +323,31 @@ static int let_go(struct ld_folder *folder, struct ld_err *err)
     return 0;
 }
 
-/* Is no mount of the container alive, in any mount namespace? Its next one is of the new chain, so
- * it is enough that it was so once: no key is needed. */
-static bool is_unmounted(struct ld_core *core, const char *id, ld_sid *ret_tip)
+/* Is it still the writable layer of its container? */
+static bool is_current(struct ld_core *core, const struct ld_held *held)
+{
+    struct ld_container c LD_AUTO(ld_container_done) = {.id = NULL};
+    struct ld_err ignored = LD_ERR_INIT;
+
+    return ld_store_container_get(core->store, held->container, &c, &ignored) == 0 &&
+           c.upper_sid == held->upper_sid;
+}
+
+/* Is no mount of the writable layer alive, in any mount namespace? The container's next one is of
+ * the new chain, so it is enough that it was so once: no key is needed. But a removal that comes
+ * between takes the layer away, and what is not there looks free to a probe: then it is for the
+ * reaper to find out. It is recorded before, so the record says so afterwards. */
+static bool is_unmounted(struct ld_core *core, const struct ld_held *held, ld_sid *ret_tip)
 {
     struct ld_loaded_rootfs rootfs LD_AUTO(ld_rootfs_done) = {.parts = NULL};
     struct ld_container c LD_AUTO(ld_container_done) = {.id = NULL};
     struct ld_err ignored = LD_ERR_INIT;
 
-    if (ld_store_container_get(core->store, id, &c, &ignored) < 0 ||
-        ld_rootfs_load(core, &c, false, &rootfs, &ignored) < 0)
+    if (ld_store_container_get(core->store, held->container, &c, &ignored) < 0 ||
+        c.upper_sid != held->upper_sid || ld_rootfs_load(core, &c, false, &rootfs, &ignored) < 0)
         return false;
     *ret_tip = c.parent_sid;
-    return ld_mounts_settle(core->mounts, &rootfs.fs) == LD_UNMOUNTED;
+    return ld_mounts_settle(core->mounts, &rootfs.fs) == LD_UNMOUNTED && is_current(core, held);
 }
 
 static int check_held(struct ld_folder *folder, struct ld_err *err)
@@ -354,7 +366,7 @@ static int check_held(struct ld_folder *folder, struct ld_err *err)
         after = held.upper_sid;
         if (after == 0)
             break;
-        if (!held.is_gone && !(held.container && is_unmounted(core, held.container, &tip))) {
+        if (!held.is_gone && !(held.container && is_unmounted(core, &held, &tip))) {
             has_held = true;
             continue;
         }
