@@ -61,12 +61,10 @@ static int produce(struct ld_stream *stream, void *arg, struct ld_err *err)
 static void reply_export(struct ld_call *call)
 {
     struct export_call *e = (struct export_call *)call;
-    struct ld_producer producer = {.run = produce,
-                                   .free = free_view,
-                                   .arg = ld_steal(&e->view),
-                                   .status = 200,
-                                   .content_type = "application/x-tar"};
+    struct ld_producer producer = {
+        .run = produce, .free = free_view, .status = 200, .content_type = "application/x-tar"};
 
+    producer.arg = ld_steal(&e->view);
     ld_reply_stream(call->req, &producer);
 }
 

@@ -138,9 +138,9 @@ static int drop_target(struct ld_core *core, const char *name, bool force,
     if (r == 0 && place == THERE) {
         parent = ld_mount_target_open_parent(ret->path, &last);
         r = parent < 0 ? parent : ld_umount_at(parent, last, force);
+        if (r == -EBUSY)
+            return busy(parent, last, err);
     }
-    if (r == -EBUSY)
-        return busy(parent, last, err);
     if (r < 0)
         return ld_err_sys(err, r, "unmount the image at '%s'", ret->path);
     ld_mount_target_forget(&core->root, name);

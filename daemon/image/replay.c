@@ -68,7 +68,7 @@ static int read_foot(int fd, struct foot *ret, struct ld_err *err)
     rc = ld_pread_full(fd, head, sizeof(head), 0);
     if (rc == 0)
         rc = ld_pread_full(fd, foot, sizeof(foot), size - LD_RECIPE_FOOT);
-    if (rc < 0)
+    if (rc != 0)
         return ld_err_sys(err, rc, "read the layer's recipe");
     *ret = (struct foot){get_u64(foot), get_u64(foot + 8), get_u64(foot + 16)};
     if (memcmp(head, LD_RECIPE_MAGIC, LD_RECIPE_HEAD) != 0 ||

@@ -202,8 +202,10 @@ int ld_settle_lower(struct ld_settle *s, size_t level, const char *name, struct 
             return -1;
     if (s->level[level].lower == LD_SETTLE_NONE)
         return 0;
-    if (!name)
-        name = own = name_of(s, level + 1);
+    if (!name) {
+        own = name_of(s, level + 1);
+        name = own;
+    }
     return ld_tree_lookup(lower_of(s, level), name, ret, err);
 }
 

@@ -314,7 +314,6 @@ LD_API_TEST(import, follows_symlinks_inside_the_layer_only)
 LD_TEST(import, keeps_its_limits)
 {
     static const char *const args[] = {"--config", "/mnt/layerd.conf", NULL};
-    autoclose int top = ld_test_mkdir("conf");
     size_t len = 80 << 20;
     autofree char *zeros = ld_alloc0(len);
     static struct ld_entry many[60];

@@ -332,8 +332,7 @@ LD_API_TEST(rollback, brings_back_any_state_in_any_order)
             "echo a > etc/a; rm etc/motd; mkdir var/empty/d; ln -s x l",
             "mv etc usr/etc2; mkdir etc; echo b > etc/b; ln l2 l3 2>/dev/null; touch -d @1 usr",
             "rm -rf usr; echo file > usr; setfattr -n user.x -v y etc",
-            "rm usr; mkdir -p usr/lib/deep; echo deep > usr/lib/deep/er; chown 7:8 .; chmod 700 "
-            "var",
+            "rm usr; mkdir -p usr/lib/deep; echo d > usr/lib/deep/er; chown 7:8 .; chmod 700 var",
         };
         char name[16];
 

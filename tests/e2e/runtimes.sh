@@ -6,6 +6,7 @@
 #
 # A runtime that can't run a bundle of its own making on this machine is left out, and that is said; one has to work.
 
+# shellcheck source=tests/e2e/lib.bash
 . "$(dirname "$0")/lib.bash"
 enter "$@"
 

@@ -162,9 +162,9 @@ struct ld_blob ld_changes(struct ld_client *c, const char *name)
     return (struct ld_blob){.data = ld_buf_take(&buf), .len = len};
 }
 
-struct ld_text ld_take_snapshot(struct ld_client *c, const char *container, const char *name)
+struct ld_text ld_take_snapshot(struct ld_client *c, const char *container, const char *snapshot)
 {
-    autofree char *body = ld_asprintf("{'name':'%s'}", name);
+    autofree char *body = ld_asprintf("{'name':'%s'}", snapshot);
 
     return ld_textf(
         "%s",

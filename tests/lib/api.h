@@ -56,7 +56,7 @@ void ld_wait_reaped(const struct ld_daemon *d);
 struct ld_blob ld_changes(struct ld_client *c, const char *name);
 
 /* Takes a snapshot; its id. */
-struct ld_text ld_take_snapshot(struct ld_client *c, const char *container, const char *name);
+struct ld_text ld_take_snapshot(struct ld_client *c, const char *container, const char *snapshot);
 /* Runs shell commands in the container's root, then unmounts it again. */
 void ld_change(struct ld_client *c, const char *container, const char *commands);
 /* ld_tree_digest of its root, mounted for that. */

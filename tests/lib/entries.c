@@ -14,12 +14,12 @@
 void m_world_init(struct m_world *w)
 {
     *w = (struct m_world){.merged = NULL};
-    ld_stack_init(&w->stack, ld_test_mkdir("store"));
+    ld_test_stack_init(&w->stack, ld_test_mkdir("store"));
 }
 
 void m_world_done(struct m_world *w)
 {
-    ld_stack_done(&w->stack);
+    ld_test_stack_done(&w->stack);
     m_free_all();
 }
 
@@ -44,7 +44,7 @@ int m_world_try(struct m_world *w, const struct m_entry *e, size_t n, struct ld_
     }
     mt_end(&tar);
     source = ld_source_mem_new(tar.data, tar.len);
-    return ld_stack_add(&w->stack, source, err);
+    return ld_test_stack_add(&w->stack, source, err);
 }
 
 void m_world_add(struct m_world *w, const struct m_entry *e, size_t n)
@@ -63,10 +63,10 @@ void m_world_add(struct m_world *w, const struct m_entry *e, size_t n)
     }
     ld_test_ok(m_world_try(w, e, n, &err), &err);
     w->merged = m_layer_close(layer);
-    ld_test_ok(ld_stack_replay(&w->stack, w->stack.n, &again, &err), &err);
+    ld_test_ok(ld_test_stack_replay(&w->stack, w->stack.n, &again, &err), &err);
     cr_assert(ld_digest_equal(&again, &w->stack.diff_id[w->stack.n - 1]),
               "the recipe writes another tar");
-    layers = ld_stack_layers(&w->stack);
+    layers = ld_test_stack_layers(&w->stack);
     copy = ld_test_mkdir("copy");
     ld_test_ok(ld_tree_copy(&layers, copy, LD_FORM_PLAIN, NULL, &err), &err);
     cr_assert(m_compare(w->merged, copy, 0, &diff), "\n%s", ld_buf_str(&diff));

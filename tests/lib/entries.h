@@ -32,7 +32,7 @@
     }
 
 struct m_world {
-    struct ld_stack stack;
+    struct ld_test_stack stack;
     struct m_node *merged; /* what the model makes of the layers so far */
 };
 
@@ -40,7 +40,7 @@ struct m_world {
 void m_world_init(struct m_world *w);
 void m_world_done(struct m_world *w);
 
-/* One more layer, as ld_stack_add. */
+/* One more layer, as ld_test_stack_add. */
 int m_world_try(struct m_world *w, const struct m_entry *e, size_t n, struct ld_err *err);
 /* The same; asserts that it is taken, that the recipe writes the tar again, and that the chain,
  * copied by the merged view, is as the model says. */

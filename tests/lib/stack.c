@@ -14,37 +14,37 @@
 #include "daemon/base/mem.h"
 #include "daemon/image/recipe.h"
 
-void ld_stack_init(struct ld_stack *stack, int dir)
+void ld_test_stack_init(struct ld_test_stack *stack, int dir)
 {
     int empty = ld_make_dir(dir, "0", 0755);
 
     if (empty < 0)
         abort();
     ld_close(empty);
-    *stack = (struct ld_stack){.dir = dir};
+    *stack = (struct ld_test_stack){.dir = dir};
 }
 
-static void forget_last(struct ld_stack *stack)
+static void forget_last(struct ld_test_stack *stack)
 {
     ld_untar_result_done(&stack->untarred);
     ld_settle_result_done(&stack->settled);
 }
 
-void ld_stack_done(struct ld_stack *stack)
+void ld_test_stack_done(struct ld_test_stack *stack)
 {
     for (size_t i = 0; i < stack->n; i++)
         ld_close(stack->root[i]);
     ld_close(stack->dir);
     forget_last(stack);
-    *stack = (struct ld_stack){.dir = -EBADF};
+    *stack = (struct ld_test_stack){.dir = -EBADF};
 }
 
-struct ld_layers ld_stack_layers(const struct ld_stack *stack)
+struct ld_layers ld_test_stack_layers(const struct ld_test_stack *stack)
 {
     return (struct ld_layers){.root = stack->root, .n = stack->n, .form = LD_FORM_LAYER};
 }
 
-static int unpack(struct ld_stack *stack, struct ld_source *source, int root, const char *name,
+static int unpack(struct ld_test_stack *stack, struct ld_source *source, int root, const char *name,
                   struct ld_err *err)
 {
     autofree char *recipe_name = ld_asprintf("%s.recipe", name);
@@ -61,7 +61,7 @@ static int unpack(struct ld_stack *stack, struct ld_source *source, int root, co
     struct ld_settle_job settle = {.root_fd = root,
                                    .aside_parent_fd = stack->dir,
                                    .aside_name = aside_name,
-                                   .lower = ld_stack_layers(stack)};
+                                   .lower = ld_test_stack_layers(stack)};
     int r;
 
     if (recipe < 0)
@@ -78,7 +78,7 @@ static int unpack(struct ld_stack *stack, struct ld_source *source, int root, co
     return r;
 }
 
-int ld_stack_add(struct ld_stack *stack, struct ld_source *source, struct ld_err *err)
+int ld_test_stack_add(struct ld_test_stack *stack, struct ld_source *source, struct ld_err *err)
 {
     autofree char *name = ld_asprintf("%zu", stack->n + 1);
     autoclose int root = ld_make_dir(stack->dir, name, 0700);
@@ -95,7 +95,7 @@ int ld_stack_add(struct ld_stack *stack, struct ld_source *source, struct ld_err
     return 0;
 }
 
-int ld_stack_mount(const struct ld_stack *stack, const char *where)
+int ld_test_stack_mount(const struct ld_test_stack *stack, const char *where)
 {
     autobuf struct ld_buf options = LD_BUF_INIT(4096);
     autoclose int back = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -116,8 +116,8 @@ int ld_stack_mount(const struct ld_stack *stack, const char *where)
     return r;
 }
 
-int ld_stack_replay(const struct ld_stack *stack, size_t number, struct ld_digest *ret,
-                    struct ld_err *err)
+int ld_test_stack_replay(const struct ld_test_stack *stack, size_t number, struct ld_digest *ret,
+                         struct ld_err *err)
 {
     autofree char *recipe_name = ld_asprintf("%zu.recipe", number);
     autofree char *aside_name = ld_asprintf("%zu.aside", number);

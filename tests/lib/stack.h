@@ -12,7 +12,7 @@
 
 enum { LD_STACK_MAX = 400 };
 
-struct ld_stack {
+struct ld_test_stack {
     int dir; /* owned */
     size_t n;
     int root[LD_STACK_MAX];                 /* topmost first, n of them; owned */
@@ -24,16 +24,16 @@ struct ld_stack {
 };
 
 /* dir: an empty directory, taken. */
-void ld_stack_init(struct ld_stack *stack, int dir);
-void ld_stack_done(struct ld_stack *stack);
+void ld_test_stack_init(struct ld_test_stack *stack, int dir);
+void ld_test_stack_done(struct ld_test_stack *stack);
 
 /* One more layer on top. After a failure nothing of it is left. */
-int ld_stack_add(struct ld_stack *stack, struct ld_source *source, struct ld_err *err);
-struct ld_layers ld_stack_layers(const struct ld_stack *stack);
+int ld_test_stack_add(struct ld_test_stack *stack, struct ld_source *source, struct ld_err *err);
+struct ld_layers ld_test_stack_layers(const struct ld_test_stack *stack);
 
 /* Mounts the chain read-only by overlay at an existing directory. 0 or -errno. */
-int ld_stack_mount(const struct ld_stack *stack, const char *where);
+int ld_test_stack_mount(const struct ld_test_stack *stack, const char *where);
 
 /* The digest of layer `number`'s tar as its recipe writes it (1: the lowest). */
-int ld_stack_replay(const struct ld_stack *stack, size_t number, struct ld_digest *ret,
-                    struct ld_err *err);
+int ld_test_stack_replay(const struct ld_test_stack *stack, size_t number, struct ld_digest *ret,
+                         struct ld_err *err);

@@ -150,12 +150,16 @@ static void tell_newest(void *arg, uint64_t newest)
 static uint64_t resident_kib(void)
 {
     FILE *file = fopen("/proc/self/statm", "re");
-    unsigned long pages = 0;
+    char line[128];
+    const char *pages;
 
-    if (!file || fscanf(file, "%*u %lu", &pages) != 1)
+    if (!file || !fgets(line, sizeof(line), file))
         abort();
     (void)fclose(file);
-    return (uint64_t)pages * 4;
+    pages = strchr(line, ' ');
+    if (!pages)
+        abort();
+    return strtoull(pages, NULL, 10) * 4;
 }
 
 static void run_threads(unsigned seconds)

@@ -44,7 +44,7 @@ static int fail(const char *what, const struct ld_err *err)
     return 1;
 }
 
-static void tell(const char *file, const struct ld_stack *stack, const struct ld_digest *chain)
+static void tell(const char *file, const struct ld_test_stack *stack, const struct ld_digest *chain)
 {
     char diff_text[LD_DIGEST_TEXT], chain_text[LD_DIGEST_TEXT];
     const struct ld_untar_result *u = &stack->untarred;
@@ -63,7 +63,7 @@ static void tell(const char *file, const struct ld_stack *stack, const struct ld
         (void)printf("  warning: %s\n", s->warnings.text[i]);
 }
 
-static int add(struct ld_stack *stack, const char *file, struct ld_digest *chain)
+static int add(struct ld_test_stack *stack, const char *file, struct ld_digest *chain)
 {
     autoclose int fd = open(file, O_RDONLY | O_CLOEXEC);
     struct ld_codec_limits limits = {.max_window = UINT64_C(128) << 20};
@@ -76,20 +76,20 @@ static int add(struct ld_stack *stack, const char *file, struct ld_digest *chain
         return fail(file, &err);
     }
     blob = ld_source_fd_new(fd, 0, LD_TO_END);
-    if (ld_decoder_new(blob, &limits, &tar, &err) < 0 || ld_stack_add(stack, tar, &err) < 0)
+    if (ld_decoder_new(blob, &limits, &tar, &err) < 0 || ld_test_stack_add(stack, tar, &err) < 0)
         return fail(file, &err);
     *chain = ld_chain_id(stack->n > 1 ? chain : NULL, &stack->diff_id[stack->n - 1]);
     tell(file, stack, chain);
     return 0;
 }
 
-static int replay_all(const struct ld_stack *stack)
+static int replay_all(const struct ld_test_stack *stack)
 {
     for (size_t i = 1; i <= stack->n; i++) {
         struct ld_digest again;
         struct ld_err err = LD_ERR_INIT;
 
-        if (ld_stack_replay(stack, i, &again, &err) < 0)
+        if (ld_test_stack_replay(stack, i, &again, &err) < 0)
             return fail("recipe", &err);
         if (!ld_digest_equal(&again, &stack->diff_id[i - 1])) {
             (void)fprintf(stderr, "untar-tool: the recipe of layer %zu writes another tar\n", i);
@@ -100,7 +100,7 @@ static int replay_all(const struct ld_stack *stack)
     return 0;
 }
 
-static int run(struct ld_stack *stack, char **files, int n, const struct options *o)
+static int run(struct ld_test_stack *stack, char **files, int n, const struct options *o)
 {
     double start = now();
     struct ld_digest chain = {.bytes = {0}};
@@ -117,14 +117,14 @@ static int run(struct ld_stack *stack, char **files, int n, const struct options
     }
     if (r == 0 && o->replay)
         r = replay_all(stack);
-    if (r == 0 && o->mount_at && (r = -ld_stack_mount(stack, o->mount_at)) > 0)
+    if (r == 0 && o->mount_at && (r = -ld_test_stack_mount(stack, o->mount_at)) > 0)
         (void)fprintf(stderr, "untar-tool: mount: %s\n", strerror(r));
     return r != 0;
 }
 
 int main(int argc, char **argv)
 {
-    autofree struct ld_stack *stack = ld_new(struct ld_stack);
+    autofree struct ld_test_stack *stack = ld_new(struct ld_test_stack);
     struct options o = {.replay = false};
     bool escapes = false;
     int c, dir, r;
@@ -148,9 +148,9 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "untar-tool: %s: %s\n", argv[optind], strerror(errno));
         return 2;
     }
-    ld_stack_init(stack, dir);
+    ld_test_stack_init(stack, dir);
     stack->escapes_xattrs = escapes;
     r = run(stack, argv + optind + 1, argc - optind - 1, &o);
-    ld_stack_done(stack);
+    ld_test_stack_done(stack);
     return r;
 }

@@ -34,7 +34,7 @@ static void show(const struct m_entry *e, bool is_taken)
 struct image {
     uint64_t seed;
     struct m_random random;
-    struct ld_stack stack;
+    struct ld_test_stack stack;
     struct m_node *merged;
     bool is_shown;
 };
@@ -82,15 +82,16 @@ static void add_layer(struct image *im, bool bad)
         keep(im, &tar);
     source = ld_source_mem_new(ld_buf_str(&tar), tar.len);
     if (is_bad) {
-        cr_assert_eq(ld_stack_add(&im->stack, source, &err), -1, "seed %lu: taken", im->seed);
+        cr_assert_eq(ld_test_stack_add(&im->stack, source, &err), -1, "seed %lu: taken", im->seed);
         cr_assert_eq(err.code, LD_E_BAD_CONTENT, "seed %lu: %s", im->seed, err.message);
         return;
     }
-    cr_assert_eq(ld_stack_add(&im->stack, source, &err), 0, "seed %lu: %s", im->seed, err.message);
+    cr_assert_eq(ld_test_stack_add(&im->stack, source, &err), 0, "seed %lu: %s", im->seed,
+                 err.message);
     im->merged = m_layer_close(layer);
     diff_id = ld_digest_of(ld_buf_str(&tar), tar.len);
     cr_assert(ld_digest_equal(&diff_id, &im->stack.diff_id[im->stack.n - 1]));
-    cr_assert_eq(ld_stack_replay(&im->stack, im->stack.n, &diff_id, &err), 0, "seed %lu: %s",
+    cr_assert_eq(ld_test_stack_replay(&im->stack, im->stack.n, &diff_id, &err), 0, "seed %lu: %s",
                  im->seed, err.message);
     cr_assert(ld_digest_equal(&diff_id, &im->stack.diff_id[im->stack.n - 1]),
               "seed %lu: the recipe of layer %zu writes another tar", im->seed, im->stack.n);
@@ -102,7 +103,7 @@ static void compare_with_overlay(struct image *im)
     autoclose int root = -EBADF;
     bool is_equal;
 
-    cr_assert_eq(ld_stack_mount(&im->stack, "merged"), 0);
+    cr_assert_eq(ld_test_stack_mount(&im->stack, "merged"), 0);
     root = ld_open_dir(AT_FDCWD, "merged");
     is_equal = m_compare(im->merged, root, M_LINK_COUNTS, &diff);
     ld_close_p(&root);
@@ -114,7 +115,7 @@ static void compare_with_copy(struct image *im, const char *name)
 {
     autobuf struct ld_buf diff = LD_BUF_INIT(1 << 20);
     autoclose int root = ld_test_mkdir(name);
-    struct ld_layers layers = ld_stack_layers(&im->stack);
+    struct ld_layers layers = ld_test_stack_layers(&im->stack);
     struct ld_err err = LD_ERR_INIT;
 
     ld_test_ok(ld_tree_copy(&layers, root, LD_FORM_PLAIN, NULL, &err), &err);
@@ -134,7 +135,7 @@ static void run_seed(uint64_t seed, bool is_shown)
     im->is_shown = is_shown;
     layers = 1 + (unsigned)m_random(&im->random, MAX_LAYERS);
     bad = m_random(&im->random, 4) == 0;
-    ld_stack_init(&im->stack, ld_test_mkdir(name));
+    ld_test_stack_init(&im->stack, ld_test_mkdir(name));
     im->stack.escapes_xattrs = true;
     for (unsigned i = 0; i < layers; i++) {
         add_layer(im, bad && i + 1 == layers);
@@ -146,7 +147,7 @@ static void run_seed(uint64_t seed, bool is_shown)
 
         compare_with_copy(im, copy);
     }
-    ld_stack_done(&im->stack);
+    ld_test_stack_done(&im->stack);
     cr_assert_eq(ld_remove_tree(AT_FDCWD, name, NULL), 0);
     m_free_all();
 }

@@ -268,7 +268,7 @@ LD_TEST(settle, stops_when_cancelled)
     struct ld_settle_job job = {.root_fd = root,
                                 .aside_parent_fd = here,
                                 .aside_name = "none",
-                                .lower = ld_stack_layers(&w->stack),
+                                .lower = ld_test_stack_layers(&w->stack),
                                 .cancel = &cancel};
     struct ld_pending_note note = {.kind = LD_NOTE_IMPLIED, .path = ""};
     struct ld_settle_result result;

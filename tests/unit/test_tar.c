@@ -592,7 +592,7 @@ LD_TEST(tar, refuses_too_many_entries_and_too_large_files)
 
 static void refuse_map(const char *map, const char *real_size, const char *content)
 {
-    autobuf struct ld_buf old = new_archive(), archive = new_archive();
+    autobuf struct ld_buf archive = new_archive();
 
     add_pax(
         &archive, 'x',

@@ -230,7 +230,7 @@ LD_TEST(untar, does_not_fill_the_disk_with_a_hole)
     cr_assert(mt_add(&tar, &hole, &(struct mt_style){MT_PAX, MT_PAX_1_0, false}));
     mt_end(&tar);
     source = ld_source_mem_new(tar.data, tar.len);
-    ld_test_ok(ld_stack_add(&w->stack, source, &err), &err);
+    ld_test_ok(ld_test_stack_add(&w->stack, source, &err), &err);
     cr_expect_lt(w->stack.settled.bytes, 100000);
     m_world_done(w);
 }
