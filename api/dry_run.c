@@ -28,11 +28,9 @@ static cJSON *name_json(const struct ld_removed_object *object)
     return ld_json_text(shown ? shown : object->name);
 }
 
-struct cJSON *ld_dry_run_json(const struct ld_removed *removed)
+struct cJSON *ld_removed_objects_json(const struct ld_removed *removed)
 {
-    cJSON *json = cJSON_CreateObject();
-    cJSON *list = cJSON_AddArrayToObject(json, "would_remove");
-    uint64_t bytes = 0;
+    cJSON *list = cJSON_CreateArray();
 
     for (size_t i = 0; i < removed->n_objects; i++) {
         const struct ld_removed_object *object = &removed->object[i];
@@ -43,8 +41,18 @@ struct cJSON *ld_dry_run_json(const struct ld_removed *removed)
         cJSON_AddItemToObject(item, "name", name_json(object));
         cJSON_AddItemToObject(item, "bytes", ld_json_u64(object->bytes));
         cJSON_AddItemToArray(list, item);
-        bytes += object->bytes;
     }
+    return list;
+}
+
+struct cJSON *ld_dry_run_json(const struct ld_removed *removed)
+{
+    cJSON *json = cJSON_CreateObject();
+    uint64_t bytes = 0;
+
+    for (size_t i = 0; i < removed->n_objects; i++)
+        bytes += removed->object[i].bytes;
+    cJSON_AddItemToObject(json, "would_remove", ld_removed_objects_json(removed));
     cJSON_AddItemToObject(json, "bytes", ld_json_u64(bytes));
     return json;
 }

@@ -12,3 +12,5 @@ struct ld_removed;
 void ld_call_dry_run(struct ld_call *call);
 /* {"would_remove": [{"kind","id","name","bytes"}, …], "bytes"}. Any thread. */
 struct cJSON *ld_dry_run_json(const struct ld_removed *removed);
+/* The objects alone, as an array. */
+struct cJSON *ld_removed_objects_json(const struct ld_removed *removed);

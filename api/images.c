@@ -213,8 +213,9 @@ static void tag(struct ld_request *req)
 static int run_delete(struct ld_call *call, struct ld_err *err)
 {
     struct image_call *c = (struct image_call *)call;
+    struct ld_image_removal how = {.force = c->force, .if_match = c->if_match};
 
-    if (ld_image_remove(call->core, &call->w, c->text, c->force, c->if_match, &c->removed, err) < 0)
+    if (ld_image_remove(call->core, &call->w, c->text, &how, &c->removed, err) < 0)
         return -1;
     return c->removed.is_removed || call->w.dry_run ? 0 : render(c, ld_image_json, err);
 }

@@ -337,6 +337,8 @@ static void add_method(char *list, size_t size, const char *method)
 {
     size_t len = strlen(list);
 
+    if (strstr(list, method)) /* no method's name is a part of another one's */
+        return;
     assert(len + strlen(method) + 3 <= size);
     if (len > 0)
         len = (size_t)(stpcpy(list + len, ", ") - list);
@@ -351,8 +353,7 @@ static const struct numbered *find_method(const struct resource *r, const char *
     return NULL;
 }
 
-static int choose_route(const struct resource *r, const char *method, struct ld_target *target,
-                        struct ld_err *err)
+static bool choose_route(const struct resource *r, const char *method, struct ld_target *target)
 {
     const struct numbered *found = find_method(r, method);
 
@@ -361,14 +362,19 @@ static int choose_route(const struct resource *r, const char *method, struct ld_
     if (found) {
         target->route = found->route;
         target->number = found->number;
-        return 0;
     }
+    return found != NULL;
+}
+
+static void add_methods(struct ld_target *target, const struct resource *r)
+{
     for (size_t i = 0; i < r->n_routes; i++) {
-        add_method(target->allow, sizeof(target->allow), r->routes[i].route->method);
-        if (strcmp(r->routes[i].route->method, "GET") == 0 && !find_method(r, "HEAD"))
+        const char *method = r->routes[i].route->method;
+
+        add_method(target->allow, sizeof(target->allow), method);
+        if (strcmp(method, "GET") == 0 && !find_method(r, "HEAD"))
             add_method(target->allow, sizeof(target->allow), "HEAD");
     }
-    return ld_err_set(err, LD_E_METHOD, "%s is not possible here, only %s", method, target->allow);
 }
 
 /* ---- the query ---- */
@@ -477,6 +483,34 @@ static const char *skip_authority(const char *raw)
     return raw;
 }
 
+/* The first resource that matches the path, or the next one segment for segment that has the
+ * method. -1: not_found, method_not_allowed. */
+static int find_resource(const struct ld_router *router, const char *method,
+                         const struct path *path, struct ld_target *target,
+                         const struct resource **ret, long *ret_rest_len, struct ld_err *err)
+{
+    const struct resource *first = NULL;
+
+    for (size_t i = 0; i < router->n; i++) {
+        const struct resource *r = router->resources[i];
+        long rest_len = first && r->rest < r->n ? -1 : match(r, path);
+
+        if (rest_len < 0)
+            continue;
+        if (choose_route(r, method, target)) {
+            target->allow[0] = '\0';
+            *ret = r;
+            *ret_rest_len = rest_len;
+            return 0;
+        }
+        first = first ? first : r;
+        add_methods(target, r);
+    }
+    if (!first)
+        return ld_err_set(err, LD_E_NOT_FOUND, "no such resource");
+    return ld_err_set(err, LD_E_METHOD, "%s is not possible here, only %s", method, target->allow);
+}
+
 int ld_router_find(const struct ld_router *router, const char *method, const char *raw,
                    struct ld_target *target, struct ld_err *err)
 {
@@ -484,22 +518,18 @@ int ld_router_find(const struct ld_router *router, const char *method, const cha
     const char *query = strchrnul(path_at, '?');
     const struct resource *found = NULL;
     struct path path;
-    long rest_len = -1;
+    long rest_len = 0;
 
     if (strlen(raw) > LD_MAX_TARGET)
         return ld_err_set(err, LD_E_INVALID, "the request's target is longer than %d bytes",
                           LD_MAX_TARGET);
-    if (split_path(path_at, (size_t)(query - path_at), &path)) {
-        for (size_t i = 0; i < router->n && rest_len < 0; i++) {
-            found = router->resources[i];
-            rest_len = match(found, &path);
-        }
-    }
-    if (rest_len < 0)
-        return ld_err_set(err, LD_E_NOT_FOUND, "no such resource: '%.*s'",
-                          (int)(query - path_at < 200 ? query - path_at : 200), path_at);
-    if (choose_route(found, method, target, err) < 0)
-        return -1;
+    if (!split_path(path_at, (size_t)(query - path_at), &path))
+        path.n = 0; /* matches nothing */
+    if (find_resource(router, method, &path, target, &found, &rest_len, err) < 0)
+        return err->code == LD_E_NOT_FOUND
+                   ? ld_err_set(err, LD_E_NOT_FOUND, "no such resource: '%.*s'",
+                                (int)(query - path_at < 200 ? query - path_at : 200), path_at)
+                   : -1;
     if (take_params(found, &path, (size_t)rest_len, target, err) < 0)
         return -1;
     return *query ? take_query(query + 1, target, err) : 0;

@@ -33,7 +33,10 @@ enum ld_route_flags {
  * {x:GLOB} is one segment that matches the glob. Where several patterns match a path, the one whose
  * leftmost segments are fixed words wins, then the one with more of them: so
  * "/v1/images/{ref...}/history" wins over
- * "/v1/images/{ref...}" when a path ends in "/history".
+ * "/v1/images/{ref...}" when a path ends in "/history". A method that the fixed words don't have
+ * may be one of the pattern with a {x} in their place: "/v1/containers/prune" is a POST and, by any
+ * other method, the container of that name. (A {x...} is no such place: what it names can be
+ * written in another way.)
  *
  * method: GET answers HEAD too, unless the resource has a HEAD of its own.
  *

@@ -26,6 +26,7 @@ void ld_routes_commit(struct ld_router *router);    /* of a container */
 void ld_routes_volumes(struct ld_router *router);
 void ld_routes_volume_content(struct ld_router *router); /* export, import */
 void ld_routes_trash(struct ld_router *router);
+void ld_routes_prune(struct ld_router *router);    /* of images, containers, volumes */
 void ld_routes_images(struct ld_router *router);   /* and layers */
 void ld_routes_contents(struct ld_router *router); /* of images and layers */
 void ld_routes_import(struct ld_router *router);

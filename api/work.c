@@ -47,7 +47,7 @@ static void finish_done(struct ld_work *work)
 
 static int record_and_take(struct ld_work *work, struct ld_err *err)
 {
-    if (ld_task_record(work->task, &work->w, err) < 0)
+    if (ld_task_record(work->task, &work->w, work->kind->frees_space, err) < 0)
         return -1;
     work->is_recorded = true;
     return work->ring ? work->kind->take(work, err) : 0;

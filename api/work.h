@@ -23,6 +23,7 @@ struct ld_work_kind {
     const char *name; /* "image.import" */
     size_t size;      /* of the handler's own struct, whose first member is the work */
     enum ld_lane lane;
+    bool frees_space; /* it is begun on a full disk, too */
     /* Workers, 0 or -1 with err. */
     int (*take)(struct ld_work *work, struct ld_err *err); /* with an upload: its body, from ring */
     int (*run)(struct ld_work *work, struct ld_err *err);  /* fills what is marked below */

@@ -8,10 +8,26 @@
 #include "daemon/base/mem.h"
 
 const struct ld_cmd_group *const ld_cmds_all[] = {
-    &ld_cmds_image,        &ld_cmds_container, &ld_cmds_files,    &ld_cmds_know,
-    &ld_cmds_commit,       &ld_cmds_run,       &ld_cmds_snapshot, &ld_cmds_volume,
-    &ld_cmds_volume_files, &ld_cmds_trash,     &ld_cmds_layer,    &ld_cmds_job,
-    &ld_cmds_system,       &ld_cmds_check,     &ld_cmds_other,    NULL,
+    &ld_cmds_image,
+    &ld_cmds_image_prune,
+    &ld_cmds_container,
+    &ld_cmds_files,
+    &ld_cmds_know,
+    &ld_cmds_commit,
+    &ld_cmds_container_prune,
+    &ld_cmds_run,
+    &ld_cmds_snapshot,
+    &ld_cmds_volume,
+    &ld_cmds_volume_files,
+    &ld_cmds_volume_prune,
+    &ld_cmds_trash,
+    &ld_cmds_layer,
+    &ld_cmds_job,
+    &ld_cmds_system,
+    &ld_cmds_check,
+    &ld_cmds_system_prune,
+    &ld_cmds_other,
+    NULL,
 };
 
 static const struct ld_opt common[] = {

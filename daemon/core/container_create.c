@@ -48,6 +48,7 @@ struct create {
     struct ld_new_writable writable;
     const struct ld_driver *driver;
     char *made_volumes[MAX_MOUNTS];
+    ld_sid pinned[MAX_MOUNTS]; /* theirs */
     size_t n_made;
     char **image_volumes; /* paths, NULL at the end */
 };
@@ -153,8 +154,10 @@ static int add_mount(struct create *k, const struct ld_mount_spec *from, struct 
         return 0;
     if (ld_volume_ensure(k->core, &k->for_volumes, from->source, &v, &made, err) < 0)
         return ld_err_prefix(err, "the volume for '%s'", from->target);
-    if (made)
+    if (made) {
+        k->pinned[k->n_made] = v.sid;
         k->made_volumes[k->n_made++] = ld_strdup(v.id);
+    }
     to->volume_id = ld_strdup(v.id);
     free(to->source);
     to->source = v.name ? ld_strdup(v.name) : NULL;
@@ -390,6 +393,7 @@ int ld_container_create(struct ld_core *core, const struct ld_write *w,
         rc = ld_store_container_get(core->store, k->c.id, &record, err);
     if (rc == 0)
         ld_container_state_of(core, &record, ret);
+    ld_pins_drop(core->pins, k->pinned, k->n_made);
     for (size_t i = 0; i < k->n_made; i++)
         free(k->made_volumes[i]);
     ld_writable_end(core, &k->writable);

@@ -107,11 +107,12 @@ static int make_removable(struct ld_core *core, const struct ld_write *w,
     return ld_err_hint(err, "unmount it first, or remove it with force");
 }
 
-int ld_image_remove(struct ld_core *core, const struct ld_write *w, const char *text, bool force,
-                    uint64_t if_match, struct ld_removed *ret, struct ld_err *err)
+int ld_image_remove(struct ld_core *core, const struct ld_write *w, const char *text,
+                    const struct ld_image_removal *how, struct ld_removed *ret, struct ld_err *err)
 {
     struct ld_image image LD_AUTO(ld_image_done) = {.id = NULL};
-    struct ld_image_remove what = {.force = force, .if_match = if_match};
+    struct ld_image_remove what = {
+        .force = how->force, .all_refs = how->all_names, .if_match = how->if_match};
     struct ld_reference ref;
     struct ld_err ignored = LD_ERR_INIT;
     char full[LD_REFERENCE_TEXT];
@@ -129,8 +130,9 @@ int ld_image_remove(struct ld_core *core, const struct ld_write *w, const char *
         }
     }
     /* With its last name, or by its id, the image itself goes. */
-    if ((what.id || image.n_refs <= 1 || force) && (!if_match || if_match == image.version) &&
-        make_removable(core, w, &image, force, err) < 0)
+    if ((what.id || image.n_refs <= 1 || how->force) &&
+        (!how->if_match || how->if_match == image.version) &&
+        make_removable(core, w, &image, how->force, err) < 0)
         return -1;
     if (ld_store_image_remove(core->store, w, &what, ret, err) < 0 &&
         (w->dry_run || !ld_core_make_room(core, err) ||

@@ -20,10 +20,15 @@ int ld_image_admit(struct ld_core *core, const char *text, bool exclusive, struc
 int ld_image_tag(struct ld_core *core, const struct ld_write *w, const char *image_id,
                  const char *ref, uint64_t if_match, struct ld_err *err);
 
+struct ld_image_removal {
+    bool force; /* also when containers were made of it, when it is mounted, has several names */
+    bool all_names; /* by id: also when it has several */
+    uint64_t if_match;
+};
 /* Worker, i:ID exclusive. `text` as the user wrote it: a reference is untagged, and the image goes
- * with its last one; an id means the image with all its names (several: only with force). */
-int ld_image_remove(struct ld_core *core, const struct ld_write *w, const char *text, bool force,
-                    uint64_t if_match, struct ld_removed *ret, struct ld_err *err);
+ * with its last one; an id means the image with all its names (several: only when told so). */
+int ld_image_remove(struct ld_core *core, const struct ld_write *w, const char *text,
+                    const struct ld_image_removal *how, struct ld_removed *ret, struct ld_err *err);
 
 /* The short form of a stored reference ("debian:12"); free it. */
 char *ld_image_short_ref(const char *ref);

@@ -99,12 +99,17 @@ const char *ld_task_id(const struct ld_task *task)
     return task->id;
 }
 
-int ld_task_record(struct ld_task *task, const struct ld_write *w, struct ld_err *err)
+int ld_task_record(struct ld_task *task, const struct ld_write *w, bool may_use_reserve,
+                   struct ld_err *err)
 {
     autofree char *kind = ld_strdup(task->kind);
     struct ld_job_record record = {.id = task->id, .kind = kind, .state = LD_JOB_RUNNING};
 
-    return ld_store_job_add(task->core->store, w, &record, err);
+    if (ld_store_job_add(task->core->store, w, &record, err) == 0)
+        return 0;
+    return may_use_reserve && ld_core_make_room(task->core, err)
+               ? ld_store_job_add(task->core->store, w, &record, err)
+               : -1;
 }
 
 void ld_task_progress(struct ld_task *task, const char *phase, const char *id, uint64_t current,

@@ -31,8 +31,10 @@ void ld_jobs_free(struct ld_jobs *jobs); /* all have ended (asserted); NULL is f
 struct ld_task *ld_task_begin(struct ld_core *core, const char *kind, void (*cancel)(void *arg),
                               void *arg);
 const char *ld_task_id(const struct ld_task *task); /* constant; 64 hex digits */
-/* Worker: makes the record. An operation that fails here has no job. */
-int ld_task_record(struct ld_task *task, const struct ld_write *w, struct ld_err *err);
+/* Worker: makes the record. An operation that fails here has no job. may_use_reserve: on a full
+ * disk too, since it frees space. */
+int ld_task_record(struct ld_task *task, const struct ld_write *w, bool may_use_reserve,
+                   struct ld_err *err);
 /* Any worker of the operation. id: what is worked on, NULL: the whole; total 0: not known. */
 void ld_task_progress(struct ld_task *task, const char *phase, const char *id, uint64_t current,
                       uint64_t total);

@@ -1,5 +1,7 @@
 /* Pins: who reads a stored directory without holding keys. A pinned sid can be removed from the
- * records and renamed to the trash, but the reaper waits. Any thread; never blocks.
+ * records and renamed to the trash, but the reaper waits. Containers and volumes are pinned while
+ * they are made, too, so that nobody takes one for unused (prune.h) before its maker is through.
+ * Any thread; never blocks.
  */
 #pragma once
 

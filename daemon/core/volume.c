@@ -140,13 +140,10 @@ static int make_empty(struct ld_core *core, ld_sid sid, struct ld_err *err)
     return fd < 0 ? ld_err_sys(err, fd, "make its directory") : 0;
 }
 
-/* Makes the directory of a new volume and fills its record. */
-static int prepare(struct ld_core *core, const struct ld_volume_spec *spec, struct ld_volume *v,
-                   struct ld_err *err)
+/* Its storage id, pinned on success: whoever looks for what nobody uses leaves it alone. */
+static int begin(struct ld_core *core, const struct ld_volume_spec *spec, struct ld_volume *v,
+                 struct ld_err *err)
 {
-    char id[65];
-    int rc;
-
     if (spec->name && !ld_name_is_valid(spec->name)) {
         (void)ld_err_set(err, LD_E_INVALID, "the volume name '%s' is not valid", spec->name);
         return ld_err_hint(err,
@@ -154,6 +151,17 @@ static int prepare(struct ld_core *core, const struct ld_volume_spec *spec, stru
     }
     if (ld_core_may_grow(core, 0, err) < 0 || ld_store_take_sid(core->store, &v->sid, err) < 0)
         return -1;
+    ld_pins_add(core->pins, &v->sid, 1);
+    return 0;
+}
+
+/* Makes the directory of a new volume and fills its record. */
+static int prepare(struct ld_core *core, const struct ld_volume_spec *spec, struct ld_volume *v,
+                   struct ld_err *err)
+{
+    char id[65];
+    int rc;
+
     ld_random_hex(id, 32);
     v->id = ld_strdup(id);
     v->name = spec->name ? ld_strdup(spec->name) : NULL;
@@ -209,28 +217,65 @@ static int find_same(struct ld_core *core, const struct ld_volume_spec *spec, st
     return ld_err_hint(err, "remove it first, or ask for what it is");
 }
 
+static int create_new(struct ld_core *core, const struct ld_write *w,
+                      const struct ld_volume_spec *spec, struct ld_volume *v, struct ld_volume *ret,
+                      struct ld_err *err)
+{
+    struct ld_write with = with_dir(w, &core->root.volumes_fd);
+
+    if (prepare(core, spec, v, err) < 0)
+        return -1;
+    if (ld_store_volume_add(core->store, &with, v, err) < 0) {
+        if (!ld_is_undecided(err))
+            discard(core, v->sid);
+        return -1;
+    }
+    ld_making_end(core, v->sid);
+    return ld_store_volume_get(core->store, v->id, ret, err);
+}
+
 int ld_volume_create(struct ld_core *core, const struct ld_write *w,
                      const struct ld_volume_spec *spec, struct ld_volume *ret, bool *ret_made,
                      struct ld_err *err)
 {
     struct ld_volume v LD_AUTO(ld_volume_done) = {.sid = 0};
-    struct ld_write with = with_dir(w, &core->root.volumes_fd);
-
-    int found = find_same(core, spec, ret, err);
+    int rc = find_same(core, spec, ret, err);
 
     *ret_made = false;
-    if (found)
-        return found < 0 ? -1 : 0;
-    if (prepare(core, spec, &v, err) < 0)
+    if (rc)
+        return rc < 0 ? -1 : 0;
+    if (begin(core, spec, &v, err) < 0)
         return -1;
-    if (ld_store_volume_add(core->store, &with, &v, err) < 0) {
-        if (!ld_is_undecided(err))
-            discard(core, v.sid);
+    rc = create_new(core, w, spec, &v, ret, err);
+    ld_pins_drop(core->pins, &v.sid, 1);
+    *ret_made = rc == 0;
+    return rc;
+}
+
+/* The volume of the name, if there is one by now; v otherwise, whose sid is taken. */
+static int make_or_find(struct ld_core *core, const struct ld_write *w,
+                        const struct ld_volume_spec *spec, struct ld_volume *v,
+                        struct ld_volume *ret, bool *ret_made, struct ld_err *err)
+{
+    struct ld_write with = with_dir(w, &core->root.volumes_fd);
+
+    if (prepare(core, spec, v, err) < 0)
         return -1;
+    if (!spec->name) {
+        if (ld_store_volume_add(core->store, &with, v, err) == 0) {
+            ld_making_end(core, v->sid);
+            *ret_made = true;
+            return ld_store_volume_get(core->store, v->id, ret, err);
+        }
+    } else if (ld_store_volume_ensure(core->store, &with, v, ret, ret_made, err) == 0) {
+        if (*ret_made)
+            ld_making_end(core, v->sid);
+        else
+            discard(core, v->sid);
+        return 0;
     }
-    ld_making_end(core, v.sid);
-    *ret_made = true;
-    return ld_store_volume_get(core->store, v.id, ret, err);
+    discard(core, v->sid);
+    return -1;
 }
 
 int ld_volume_ensure(struct ld_core *core, const struct ld_write *w, const char *name,
@@ -240,7 +285,7 @@ int ld_volume_ensure(struct ld_core *core, const struct ld_write *w, const char 
     char digest[LD_DIGEST_TEXT];
     struct ld_volume_spec spec = {.name = name, .spec_digest = digest};
     struct ld_volume v LD_AUTO(ld_volume_done) = {.sid = 0};
-    struct ld_write with = with_dir(w, &core->root.volumes_fd);
+    int rc;
 
     ld_digest_format(&empty, digest);
     *ret_made = false;
@@ -248,23 +293,12 @@ int ld_volume_ensure(struct ld_core *core, const struct ld_write *w, const char 
         return 0;
     if (name && (err->code != LD_E_NOT_FOUND || ld_is_hex(name, 64)))
         return -1; /* an id is no name to make one by */
-    if (prepare(core, &spec, &v, err) < 0)
+    if (begin(core, &spec, &v, err) < 0)
         return -1;
-    if (!name) {
-        if (ld_store_volume_add(core->store, &with, &v, err) == 0) {
-            ld_making_end(core, v.sid);
-            *ret_made = true;
-            return ld_store_volume_get(core->store, v.id, ret, err);
-        }
-    } else if (ld_store_volume_ensure(core->store, &with, &v, ret, ret_made, err) == 0) {
-        if (*ret_made)
-            ld_making_end(core, v.sid);
-        else
-            discard(core, v.sid);
-        return 0;
-    }
-    discard(core, v.sid);
-    return -1;
+    rc = make_or_find(core, w, &spec, &v, ret, ret_made, err);
+    if (rc < 0 || !*ret_made)
+        ld_pins_drop(core->pins, &v.sid, 1);
+    return rc;
 }
 
 int ld_volume_remove(struct ld_core *core, const struct ld_write *w, const char *id,

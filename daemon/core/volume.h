@@ -45,7 +45,8 @@ int ld_volume_admit_clone(struct ld_core *core, const char *text, bool live, str
 int ld_volume_create(struct ld_core *core, const struct ld_write *w,
                      const struct ld_volume_spec *spec, struct ld_volume *ret, bool *ret_made,
                      struct ld_err *err);
-/* The volume of that name, made when there is none: first use. */
+/* The volume of that name, made when there is none: first use. One that was made is pinned
+ * (pins.h): the caller drops that once the volume has its user. */
 int ld_volume_ensure(struct ld_core *core, const struct ld_write *w, const char *name,
                      struct ld_volume *ret, bool *ret_made, struct ld_err *err);
 

@@ -14,8 +14,11 @@ int ld_writable_begin(struct ld_core *core, const struct ld_driver *driver,
                       struct ld_err *err)
 {
     *ret = (struct ld_new_writable){.w.chain = *chain};
-    if (ld_store_take_sid(core->store, &ret->w.sid, err) < 0 ||
-        ld_making_begin(core, ret->w.sid, err) < 0 ||
+    if (ld_store_take_sid(core->store, &ret->w.sid, err) < 0)
+        return -1;
+    ld_pins_add(core->pins, &ret->w.sid, 1);
+    ret->is_pinned = true;
+    if (ld_making_begin(core, ret->w.sid, err) < 0 ||
         driver->create(&core->env, &ret->w, cancel, err) < 0)
         return -1;
     ret->is_made = true;
@@ -70,6 +73,9 @@ void ld_writable_end(struct ld_core *core, struct ld_new_writable *nw)
     nw->n_dirs = 0;
     if (nw->w.sid)
         ld_making_end(core, nw->w.sid);
+    if (nw->is_pinned)
+        ld_pins_drop(core->pins, &nw->w.sid, 1);
+    nw->is_pinned = false;
 }
 
 bool ld_is_undecided(const struct ld_err *err)

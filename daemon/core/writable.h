@@ -17,7 +17,8 @@ struct ld_core;
 struct ld_new_writable {
     struct ld_writable w; /* sid, chain, state */
     bool is_made;
-    int dirs[3]; /* those of the layer that must be durable before the record is; owned */
+    bool is_pinned; /* while it is made: whoever looks for what nobody uses leaves it alone */
+    int dirs[3];    /* those of the layer that must be durable before the record is; owned */
     size_t n_dirs;
 };
 

@@ -603,7 +603,7 @@ static int remove_image(struct ld_tx *tx, void *arg, struct ld_err *err)
         return -1;
     if (!what->id && (n_refs > 1 || what->keep))
         return drop_ref(tx, what->ref, id, &removal->removed, err);
-    if (what->id && n_refs > 1 && !what->force) {
+    if (what->id && n_refs > 1 && !what->force && !what->all_refs) {
         (void)ld_err_set(err, LD_E_CONFLICT, "image '%s' has %lld references", id,
                          (long long)n_refs);
         return ld_err_hint(err, "name one of them to remove it alone, or force");

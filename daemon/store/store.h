@@ -215,7 +215,8 @@ struct ld_image_remove {
     const char *ref; /* … or one reference, and the image when it was the last */
     bool force; /* even when containers were made of it (they keep their layers) or, by id, when it
                  * has several references */
-    bool keep;  /* by ref: never the image (untag) */
+    bool all_refs; /* by id: even when it has several references */
+    bool keep;     /* by ref: never the image (untag) */
     uint64_t if_match;
 };
 /* not_found; in_use (details.users: containers); conflict (several references); precondition.

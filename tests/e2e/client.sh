@@ -493,6 +493,40 @@ test_trash() {
     has "what all is" "$out" "nothing was done"
 }
 
+test_prune() {
+    run 0 layerctl trash rm -a
+    run 0 layerctl create -m --name busy base:1
+    run 0 layerctl create --name idle -l drop=1 base:1
+    run 0 layerctl volume create
+    run 0 layerctl volume create named
+    run 0 layerctl container prune --dry-run
+    has "container prune --dry-run" "$out" "would remove container idle"
+    lacks "container prune --dry-run" "$out" "busy"
+    run 2 layerctl container prune
+    has "container prune asks" "$err" "not mounted*[y/N]*--force"
+    out=$(echo y | layerctl container prune --filter label=drop 2>/dev/null) status=$?
+    has "container prune" "$out" "removed container idle"
+    out=$(echo n | layerctl volume prune -a 2>.err) status=$? err=$(<.err)
+    is "a no is a no" "$status" 1
+    run 0 layerctl volume prune -f
+    has "volume prune" "$out" "removed volume *in all"
+    run 0 layerctl volume prune -af --purge --format json
+    has "volume prune -a" "$out" '"name":"named"'
+    run 0 layerctl image prune --dry-run
+    has "image prune" "$out" "nothing was done"
+    run 0 layerctl image prune -f
+    has "image prune" "$out" "in all"
+    run 0 layerctl create --name idle base:1
+    run 0 layerctl volume create
+    run 0 layerctl system prune -f
+    has "system prune" "$out" "removed container idle"
+    lacks "system prune" "$out" "volume"
+    run 0 layerctl system prune -f --volumes --format json
+    has "system prune --format json" "$out" '"containers":*"volumes":*"kind":"volume"*"images":'
+    run 0 layerctl umount busy
+    run 0 layerctl rm busy
+}
+
 test_cp() {
     mkdir -p local/tree/sub out/here
     echo one >local/tree/file
@@ -685,7 +719,7 @@ test_without_daemon
 export LAYERD_HOST=unix:///mnt/run/layerd.sock
 start_daemon data
 for part in test_images test_once_and_dry_run test_containers test_snapshots test_commit test_volumes test_trash \
-    test_cp test_volume_files test_system; do
+    test_prune test_cp test_volume_files test_system; do
     $part
     if ! kill -0 "$daemon" 2>/dev/null; then
         wait "$daemon"

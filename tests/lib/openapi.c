@@ -129,24 +129,6 @@ static int match(const struct ld_openapi *api, const cJSON *item, const char *pa
     return *template || path < path_end ? -1 : literals;
 }
 
-static const cJSON *find_item(const struct ld_openapi *api, const char *target)
-{
-    autofree char *path = ld_strndup(target, strcspn(target, "?"));
-    const cJSON *best = NULL;
-    int most = -1;
-    const cJSON *item;
-
-    cJSON_ArrayForEach (item, member(api->root, "paths")) {
-        int n = match(api, item, path);
-
-        if (n > most) {
-            most = n;
-            best = item;
-        }
-    }
-    return best;
-}
-
 /* GET answers HEAD where nothing else does. */
 static const cJSON *find_op(const cJSON *item, const char *method)
 {
@@ -159,10 +141,44 @@ static const cJSON *find_op(const cJSON *item, const char *method)
     return member(item, lower);
 }
 
+/* Does a parameter of the path take slashes? */
+static bool is_multi(const struct ld_openapi *api, const cJSON *item)
+{
+    for (const char *at = strchr(item->string, '{'); at; at = strchr(at + 1, '{')) {
+        if (takes_slashes(api, item, at + 1, strcspn(at + 1, "}")))
+            return true;
+    }
+    return false;
+}
+
+/* A method that a fixed path has not may be one of a path with a parameter in that place, but for
+ * parameters that take slashes. */
+static const cJSON *find_item(const struct ld_openapi *api, const char *target, const char *method)
+{
+    autofree char *path = ld_strndup(target, strcspn(target, "?"));
+    const cJSON *best = NULL, *other = NULL;
+    int most = -1, most_other = -1;
+    const cJSON *item;
+
+    cJSON_ArrayForEach (item, member(api->root, "paths")) {
+        int n = match(api, item, path);
+
+        if (n > most) {
+            most = n;
+            best = item;
+        }
+        if (n > most_other && find_op(item, method) && !is_multi(api, item)) {
+            most_other = n;
+            other = item;
+        }
+    }
+    return best && !find_op(best, method) && other ? other : best;
+}
+
 const char *ld_openapi_operation_id(const struct ld_openapi *api, const char *method,
                                     const char *target)
 {
-    const cJSON *item = find_item(api, target);
+    const cJSON *item = find_item(api, target, method);
     const cJSON *op = item ? find_op(item, method) : NULL;
 
     return op ? member(op, "operationId")->valuestring : NULL;
@@ -427,7 +443,7 @@ char *ld_openapi_check(const struct ld_openapi *api, const struct ld_openapi_exc
     autobuf struct ld_buf problem = LD_BUF_INIT(65536);
     struct exam e = {.api = api, .x = exchange, .problem = &problem};
 
-    e.item = find_item(api, exchange->target);
+    e.item = find_item(api, exchange->target, exchange->method);
     e.op = e.item ? find_op(e.item, exchange->method) : NULL;
     if (e.op ? check_routed(&e) : check_unrouted(&e))
         return NULL;

@@ -407,7 +407,8 @@ static void remove_base(struct run *run, const char *phase)
     if (strcmp(phase, "record") != 0 || !run->other)
         return;
     run->other = NULL;
-    ld_test_ok(ld_image_remove(run->w->core, &LD_WRITE_SELF, "base:1", false, 0, &removed, &err),
+    ld_test_ok(ld_image_remove(run->w->core, &LD_WRITE_SELF, "base:1",
+                               &(struct ld_image_removal){.force = false}, &removed, &err),
                &err);
     cr_expect_eq(removed.n, 1);
 }

@@ -20,6 +20,7 @@ static const struct ld_route table[] = {
     {"GET", "/v1/images/{ref...}/history", nothing, 0, NULL},
     {"POST", "/v1/images/{ref...}/tag", nothing, 0, NULL},
     {"GET", "/v1/containers/{c}", nothing, 0, "size?"},
+    {"POST", "/v1/containers/prune", nothing, 0, NULL},
     {"GET", "/v1/containers/{c}/files", nothing, 0, "path"},
     {"HEAD", "/v1/containers/{c}/files", nothing, 0, "path"},
     {"DELETE", "/v1/containers/{c}/snapshots/{s}", nothing, 0, NULL},
@@ -81,6 +82,9 @@ Test(router, finds_the_most_specific_pattern)
         {"DELETE", "/v1/containers/c/snapshots/s1", "/v1/containers/{c}/snapshots/{s}", "s", "s1"},
         {"HEAD", "/v1/containers/c", "/v1/containers/{c}", "c", "c"},
         {"HEAD", "/v1/containers/c/files", "/v1/containers/{c}/files"},
+        {"POST", "/v1/containers/prune", "/v1/containers/prune"},
+        {"GET", "/v1/containers/prune", "/v1/containers/{c}", "c", "prune"},
+        {"HEAD", "/v1/containers/prune?size", "/v1/containers/{c}", "c", "prune"},
         {"GET", "/v1.44/containers/json", "/{api:v1.[0-9]*}/containers/json", "api", "v1.44"},
         {"GET", "/v1/containers/json", "/v1/containers/{c}", "c", "json"},
         {"GET", "/v1.44/images/a/b/json", "/{api:v1.[0-9]*}/images/{name...}/json", "name", "a/b"},
@@ -112,6 +116,7 @@ Test(router, refuses_what_names_nothing)
         {"POST", "/v1", .code = LD_E_METHOD},
         {"GET", "/v1/images/import", .code = LD_E_METHOD},
         {"get", "/v1", .code = LD_E_METHOD},
+        {"PUT", "/v1/containers/prune", .code = LD_E_METHOD},
         {"GET", "/v1/containers/a%00b", .code = LD_E_INVALID},
         {"GET", "/v1/containers/a%zz", .code = LD_E_INVALID},
         {"GET", "/v1/containers/a%4", .code = LD_E_INVALID},
@@ -205,6 +210,9 @@ Test(router, tells_which_methods_a_resource_has)
     ld_target_done(&target);
     cr_assert_eq(ld_router_find(router, "PUT", "/v1/containers/a/files", &target, &err), -1);
     cr_expect_str_eq(target.allow, "GET, HEAD");
+    ld_target_done(&target);
+    cr_assert_eq(ld_router_find(router, "PUT", "/v1/containers/prune", &target, &err), -1);
+    cr_expect_str_eq(target.allow, "POST, GET, HEAD");
     ld_target_done(&target);
     ld_router_free(router);
 }

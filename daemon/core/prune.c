@@ -1,0 +1,347 @@
+/* Pruning: see prune.h. The list is read page by page; each object of a page is removed by an
+ * operation that is waited for. What was read of an object is passed on as the version it must
+ * still have. */
+#include "daemon/core/prune.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/base/mem.h"
+#include "daemon/core/config.h"
+#include "daemon/core/container.h"
+#include "daemon/core/freeze.h"
+#include "daemon/core/image.h"
+#include "daemon/core/state.h"
+#include "daemon/core/volume.h"
+#include "daemon/image/oci.h"
+#include "daemon/jobs/op.h"
+
+enum { PAGE = 100 };
+
+struct pruning {
+    struct ld_core *core;
+    const struct ld_write *w;
+    const struct ld_prune *what;
+    struct ld_pruned *out;
+    uint64_t looked_at;
+};
+
+/* One object's removal. */
+struct turn {
+    struct pruning *p;
+    const char *id, *name;
+    ld_sid sid; /* of its directory; 0: an image */
+    uint64_t version;
+    struct ld_removed removed;
+};
+
+void ld_pruned_done(struct ld_pruned *pruned)
+{
+    for (size_t i = 0; i < pruned->n_failures; i++) {
+        free(pruned->failure[i].id);
+        free(pruned->failure[i].name);
+        free(pruned->failure[i].message);
+    }
+    free(pruned->failure);
+    ld_removed_done(&pruned->removed);
+    *pruned = (struct ld_pruned){.objects = 0};
+}
+
+/* ---- one object: under its key ---- */
+
+static int remove_container(struct turn *t, const struct ld_write *w, struct ld_removed *ret,
+                            struct ld_err *err)
+{
+    const struct ld_prune *what = t->p->what;
+    struct ld_container_removal how = {
+        .volumes = what->volumes, .purge = what->purge, .if_match = t->version};
+
+    return ld_container_remove(t->p->core, w, t->id, &how, ret, err);
+}
+
+static int remove_volume(struct turn *t, const struct ld_write *w, struct ld_removed *ret,
+                         struct ld_err *err)
+{
+    struct ld_volume_removal how = {.purge = t->p->what->purge, .if_match = t->version};
+
+    return ld_volume_remove(t->p->core, w, t->id, &how, ret, err);
+}
+
+static int remove_image(struct turn *t, const struct ld_write *w, struct ld_removed *ret,
+                        struct ld_err *err)
+{
+    struct ld_image_removal how = {.all_names = true, .if_match = t->version};
+
+    return ld_image_remove(t->p->core, w, t->id, &how, ret, err);
+}
+
+static int remove_one(struct turn *t, const struct ld_write *w, struct ld_removed *ret,
+                      struct ld_err *err)
+{
+    switch (t->p->what->kind) {
+    case LD_PRUNE_IMAGES:
+        return remove_image(t, w, ret, err);
+    case LD_PRUNE_CONTAINERS:
+        return remove_container(t, w, ret, err);
+    case LD_PRUNE_VOLUMES:
+        return remove_volume(t, w, ret, err);
+    }
+    return ld_err_set(err, LD_E_INTERNAL, "no such kind to prune");
+}
+
+/* A dry run first: it measures what is on disk, which nobody can do once it is removed and the
+ * reaper at it. What can't be measured can still be removed. */
+static int run_turn(struct ld_op *op, struct ld_err *err)
+{
+    struct turn *t = op->arg;
+    struct ld_write dry = *t->p->w;
+    LD_AUTO(ld_removed_done) struct ld_removed removed = {.n = 0};
+    struct ld_err why = LD_ERR_INIT;
+    bool is_measured;
+
+    if (t->sid && ld_pins_has(t->p->core->pins, t->sid))
+        return ld_err_set(err, LD_E_BUSY, "'%s' is being read or made", t->id);
+    dry.dry_run = true;
+    is_measured = remove_one(t, &dry, &t->removed, &why) == 0;
+    if (!is_measured && (t->p->w->dry_run || why.code != LD_E_IO)) {
+        *err = why;
+        return -1;
+    }
+    if (t->p->w->dry_run)
+        return 0;
+    if (remove_one(t, t->p->w, &removed, err) < 0)
+        return -1;
+    if (!is_measured)
+        t->removed = ld_steal(&removed);
+    return 0;
+}
+
+/* ---- what became of it ---- */
+
+static void count_object(struct pruning *p, const struct ld_removed_object *object)
+{
+    struct ld_pruned *out = p->out;
+    const struct ld_config *config = p->core->config;
+    bool is_kept = !p->what->purge && object->has_dir &&
+                   ((object->dir.place == LD_PLACE_W && config->trash_containers_ms) ||
+                    (object->dir.place == LD_PLACE_VOLUMES && config->trash_volumes_ms));
+
+    out->objects++;
+    out->bytes += object->bytes;
+    if (is_kept)
+        out->trash_bytes += object->bytes;
+    if (out->removed.n_objects < LD_PRUNE_LIST_MAX)
+        ld_removed_add(&out->removed, object->kind, object->id, object->name)->bytes =
+            object->bytes;
+    else
+        out->is_cut = true;
+}
+
+static void add_failure(struct pruning *p, const struct turn *t, const struct ld_err *why)
+{
+    struct ld_pruned *out = p->out;
+
+    if (out->n_failures == LD_PRUNE_LIST_MAX) {
+        out->is_cut = true;
+        return;
+    }
+    ld_grow(&out->failure, &out->cap_failures, out->n_failures + 1, sizeof(*out->failure));
+    out->failure[out->n_failures++] =
+        (struct ld_prune_failure){.id = ld_strdup(t->id),
+                                  .name = t->name ? ld_strdup(t->name) : NULL,
+                                  .code = why->code,
+                                  .message = ld_strdup(why->message)};
+}
+
+/* -1: pruning ends. What is in use, changed or gone by now is left alone and no failure. */
+static int note_refusal(struct pruning *p, const struct turn *t, const struct ld_err *why,
+                        struct ld_err *err)
+{
+    switch (why->code) {
+    case LD_E_NOT_FOUND:
+    case LD_E_IN_USE:
+    case LD_E_BUSY:
+    case LD_E_PRECONDITION:
+        return 0;
+    case LD_E_CANCELED:
+    case LD_E_UNAVAILABLE:
+        *err = *why;
+        return -1;
+    default:
+        add_failure(p, t, why);
+        return 0;
+    }
+}
+
+static int take_turn(struct pruning *p, struct turn t, struct ld_err *err)
+{
+    static const char *const keys[] = {
+        [LD_PRUNE_IMAGES] = "i", [LD_PRUNE_CONTAINERS] = "c", [LD_PRUNE_VOLUMES] = "v"};
+    struct ld_err why = LD_ERR_INIT;
+    struct ld_op op;
+    int rc;
+
+    ld_op_init(&op, p->what->kind == LD_PRUNE_IMAGES ? LD_LANE_QUICK : LD_LANE_COPY, run_turn, NULL,
+               &t);
+    ld_op_key(&op, LD_EXCLUSIVE, "%s:%s", keys[p->what->kind], t.id);
+    rc = ld_ops_call(p->core->ops, &op, p->what->cancel, &why);
+    for (size_t i = 0; rc == 0 && i < t.removed.n_objects; i++)
+        count_object(p, &t.removed.object[i]);
+    ld_removed_done(&t.removed);
+    p->looked_at++;
+    if (p->what->progress)
+        p->what->progress(p->what->progress_arg, t.id, p->looked_at);
+    return rc < 0 ? note_refusal(p, &t, &why, err) : 0;
+}
+
+static int poll_cancel(const struct pruning *p, struct ld_err *err)
+{
+    return ld_flag_is_set(p->what->cancel) ? ld_err_set(err, LD_E_CANCELED, "the job was cancelled")
+                                           : 0;
+}
+
+/* ---- the lists: *after becomes the next page's, 0 at the end ---- */
+
+static int prune_containers(struct pruning *p, uint64_t *after, struct ld_err *err)
+{
+    struct ld_container_page page LD_AUTO(ld_container_page_done) = {.n = 0};
+    struct ld_container_query query = {.after = *after,
+                                       .limit = PAGE,
+                                       .labels = p->what->labels,
+                                       .n_labels = p->what->n_labels,
+                                       .until_ns = p->what->until_ns};
+
+    if (ld_store_container_list(p->core->store, &query, &page, err) < 0)
+        return -1;
+    *after = page.next;
+    for (size_t i = 0; i < page.n; i++) {
+        const struct ld_container *c = &page.item[i];
+
+        /* Its removal asks again; but nobody's key is waited for only to be refused. */
+        if (ld_mounts_state(p->core->mounts, c->id, c->upper_sid) == LD_MOUNTED)
+            continue;
+        if (poll_cancel(p, err) < 0 || take_turn(p,
+                                                 (struct turn){.p = p,
+                                                               .id = c->id,
+                                                               .name = c->name,
+                                                               .sid = c->upper_sid,
+                                                               .version = c->version},
+                                                 err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int prune_volumes(struct pruning *p, uint64_t *after, struct ld_err *err)
+{
+    struct ld_volume_page page LD_AUTO(ld_volume_page_done) = {.n = 0};
+    struct ld_volume_query query = {.after = *after,
+                                    .limit = PAGE,
+                                    .labels = p->what->labels,
+                                    .n_labels = p->what->n_labels,
+                                    .unused = 1,
+                                    .anonymous = p->what->all ? 0 : 1,
+                                    .until_ns = p->what->until_ns};
+
+    if (ld_store_volume_list(p->core->store, &query, &page, err) < 0)
+        return -1;
+    *after = page.next;
+    for (size_t i = 0; i < page.n; i++) {
+        const struct ld_volume *v = &page.item[i];
+
+        if (poll_cancel(p, err) < 0 ||
+            take_turn(
+                p,
+                (struct turn){
+                    .p = p, .id = v->id, .name = v->name, .sid = v->sid, .version = v->version},
+                err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static bool has_label(const struct ld_oci_config *config, const struct ld_label *label)
+{
+    for (size_t i = 0; i < config->n_labels; i++) {
+        if (strcmp(config->labels[i].key, label->key) == 0)
+            return !label->value || strcmp(config->labels[i].value, label->value) == 0;
+    }
+    return false;
+}
+
+/* An image's labels are in its config; one that can't be read has none. */
+static bool has_labels(const struct pruning *p, const struct ld_image *image)
+{
+    LD_AUTO(ld_oci_config_done) struct ld_oci_config config = {.n_labels = 0};
+    struct ld_err ignored = LD_ERR_INIT;
+
+    if (p->what->n_labels == 0)
+        return true;
+    if (ld_oci_config_parse(image->config, image->config_len, image->id, &config, &ignored) < 0)
+        return false;
+    for (size_t i = 0; i < p->what->n_labels; i++) {
+        if (!has_label(&config, &p->what->labels[i]))
+            return false;
+    }
+    return true;
+}
+
+/* 1: nobody uses the image as far as can be seen; its removal asks again. */
+static int is_unused(const struct pruning *p, const struct ld_image *image, struct ld_err *err)
+{
+    struct ld_users users LD_AUTO(ld_users_done) = {.n = 0};
+
+    if (ld_store_image_users(p->core->store, image->id, &users, err) < 0)
+        return -1;
+    return users.n == 0;
+}
+
+static int prune_images(struct pruning *p, uint64_t *after, struct ld_err *err)
+{
+    struct ld_image_page page LD_AUTO(ld_image_page_done) = {.n = 0};
+    struct ld_image_query query = {.after = *after,
+                                   .limit = PAGE,
+                                   .dangling = p->what->all ? 0 : 1,
+                                   .until_ns = p->what->until_ns};
+
+    if (ld_store_image_list(p->core->store, &query, &page, err) < 0)
+        return -1;
+    *after = page.next;
+    for (size_t i = 0; i < page.n; i++) {
+        const struct ld_image *image = &page.item[i];
+        int unused = has_labels(p, image) ? is_unused(p, image, err) : 0;
+
+        if (unused < 0 || poll_cancel(p, err) < 0)
+            return -1;
+        if (unused && take_turn(p,
+                                (struct turn){.p = p,
+                                              .id = image->id,
+                                              .name = image->n_refs > 0 ? image->refs[0] : NULL,
+                                              .version = image->version},
+                                err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int ld_prune_run(struct ld_core *core, const struct ld_write *w, const struct ld_prune *what,
+                 struct ld_pruned *ret, struct ld_err *err)
+{
+    static int (*const prune_page[])(struct pruning *, uint64_t *,
+                                     struct ld_err *) = {[LD_PRUNE_IMAGES] = prune_images,
+                                                         [LD_PRUNE_CONTAINERS] = prune_containers,
+                                                         [LD_PRUNE_VOLUMES] = prune_volumes};
+    LD_AUTO(ld_pruned_done) struct ld_pruned out = {.objects = 0};
+    struct pruning p = {.core = core, .w = w, .what = what, .out = &out};
+    uint64_t after = 0;
+
+    /* The bytes of layers that were a container's are told. */
+    if (ld_freeze_count(core, what->cancel, err) < 0)
+        return -1;
+    do {
+        if (prune_page[what->kind](&p, &after, err) < 0)
+            return -1;
+    } while (after);
+    *ret = ld_steal(&out);
+    return 0;
+}
