@@ -1,7 +1,6 @@
 /* Commits when the daemon ends in the middle of one: an image that was acknowledged is there,
  * whole, as the container was; of any other there is either all or nothing. */
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -11,88 +10,34 @@
 #include "daemon/base/fdio.h"
 #include "daemon/base/mem.h"
 #include "tests/lib/api.h"
+#include "tests/lib/crash.h"
 
 enum { MAX_ACKED = 1000 };
 
-struct worker {
-    pthread_t thread;
-    struct ld_daemon *d;
-    struct ld_client *client;
-    bool stop;
-    int made, gone; /* images c:0 … were acknowledged, those below `gone` removed again */
-    bool is_removing;
-};
-
-static int status_of(struct ld_client *client, const char *method, const char *json,
-                     const char *target)
-{
-    const struct ld_reply *reply =
-        ld_client_call(client, &(struct ld_call){.method = method, .target = target, .json = json});
-
-    return reply ? reply->status : 0;
-}
-
-/* What is answered while the power goes was perhaps not: a sync that the cut overtakes may say that
- * all is well. Nobody hears of it after a real cut. */
-static bool is_over(const struct worker *w)
-{
-    return __atomic_load_n(&w->stop, __ATOMIC_RELAXED);
-}
-
-static bool put_number(struct worker *w, int n)
-{
-    autofree char *text = ld_asprintf("%d", n);
-    const struct ld_reply *reply = ld_client_call(
-        w->client, &(struct ld_call){.method = "PUT",
-                                     .target = "/v1/containers/web/files?path=/etc/number",
-                                     .content_type = "application/octet-stream",
-                                     .body = text,
-                                     .body_len = strlen(text)});
-
-    return reply && reply->status == 200;
-}
-
 /* Writes the number of each commit into it; each second one is squashed, each fourth follows a
  * snapshot, each third removes the oldest image. */
-static void *work(void *arg)
+static void commit(struct ld_crash *crash)
 {
-    struct worker *w = arg;
-
-    while (!is_over(w) && w->made < MAX_ACKED) {
-        int n = w->made;
+    while (crash->made < MAX_ACKED) {
+        int n = crash->made;
         autofree char *body =
             ld_asprintf("{'ref':'c:%d','squash':%s}", n, n % 2 ? "true" : "false");
-        autofree char *oldest = ld_asprintf("/v1/images/c:%d", w->gone);
+        autofree char *oldest = ld_asprintf("/v1/images/c:%d", crash->gone);
 
-        if (!put_number(w, n) ||
+        if (!ld_crash_put_number(crash, n) ||
             (n % 4 == 3 &&
-             status_of(w->client, "POST", NULL, "/v1/containers/web/snapshots") != 201) ||
-            status_of(w->client, "POST", body, "/v1/containers/web/commit") != 201 || is_over(w))
+             ld_crash_call(crash, "POST", NULL, "/v1/containers/web/snapshots") != 201) ||
+            !ld_crash_made(crash,
+                           ld_crash_call(crash, "POST", body, "/v1/containers/web/commit")) ||
+            (n % 3 == 2 && !ld_crash_remove_oldest(crash, oldest)))
             break;
-        w->made++;
-        if (n % 3 != 2)
-            continue;
-        w->is_removing = true;
-        if (status_of(w->client, "DELETE", NULL, oldest) != 204 || is_over(w))
-            break;
-        w->gone++;
-        w->is_removing = false;
     }
-    return NULL;
 }
 
-static void start(struct ld_daemon *d, struct worker *w)
+static void start(struct ld_daemon *d, struct ld_crash *crash)
 {
-    *w = (struct worker){.d = d, .client = ld_client_new(d->socket)};
     (void)ld_create(d->client, "web", "base", NULL);
-    cr_assert_eq(pthread_create(&w->thread, NULL, work, w), 0);
-}
-
-static void finish(struct worker *w)
-{
-    __atomic_store_n(&w->stop, true, __ATOMIC_RELAXED);
-    cr_assert_eq(pthread_join(w->thread, NULL), 0);
-    ld_client_free(w->client);
+    ld_crash_start(crash, d, "web", commit);
 }
 
 /* An export holds each layer against its diff ID. */
@@ -106,25 +51,16 @@ static void expect_whole(struct ld_client *c, const char *image)
         200);
 }
 
-static void hold_to_account(struct worker *w)
+static void hold_to_account(const struct ld_crash *crash)
 {
-    struct ld_client *c = w->d->client;
+    struct ld_client *c = crash->d->client;
 
-    for (int i = w->gone + (w->is_removing ? 1 : 0); i < w->made; i++) {
+    for (int i = ld_crash_first(crash); i < crash->made; i++) {
         autofree char *image = ld_asprintf("c:%d", i);
-        autofree char *want = ld_asprintf("%d", i);
-        const struct ld_reply *reply;
 
         (void)ld_create(c, "probe", image, NULL);
-        reply =
-            ld_call(c, &(struct ld_call){.method = "GET",
-                                         .target = "/v1/containers/probe/files?path=/etc/number",
-                                         .headers = (const char *const[]){
-                                             "Accept: application/octet-stream", NULL}});
-        cr_expect_eq(reply->status, 200);
-        cr_expect_str_eq(reply->body, want, "image %s has %s", image, reply->body);
+        ld_crash_expect_number(c, "probe", i);
         expect_whole(c, image);
-        (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/probe");
     }
     (void)ld_want(c, 201, "POST", "{'ref':'after'}", "/v1/containers/web/commit");
 }
@@ -157,28 +93,18 @@ static void clear(struct ld_daemon *d)
     cr_expect_eq(ld_data_count(d, "layers"), 5);
 }
 
-static void pause_ms(long ms)
-{
-    struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-
-    (void)nanosleep(&t, NULL); /* how long the worker goes on is the test's input */
-}
-
 LD_API_TEST(kill, while_commits_are_made_loses_none_that_was_acknowledged)
 {
     int n = 0;
 
     ld_have_base(c);
     for (int round = 0; round < 8; round++) {
-        struct worker w;
+        struct ld_crash crash;
 
-        start(d, &w);
-        pause_ms(60 + 67 * round);
-        ld_daemon_kill(d);
-        finish(&w);
-        ld_daemon_again(d);
-        hold_to_account(&w);
-        n += w.made;
+        start(d, &crash);
+        ld_crash_kill(&crash, 60 + 67 * round);
+        hold_to_account(&crash);
+        n += crash.made;
         clear(d);
     }
     cr_expect_gt(n, 8);
@@ -193,16 +119,12 @@ LD_TEST(power_cut, while_commits_are_made_loses_none_that_was_acknowledged)
     d = ld_daemon_start("disk", NULL);
     ld_have_base(d->client);
     for (int round = 0; round < 4; round++) {
-        struct worker w;
+        struct ld_crash crash;
 
-        start(d, &w);
-        pause_ms(200 + 230 * round);
-        __atomic_store_n(&w.stop, true, __ATOMIC_RELAXED);
-        ld_daemon_cut_power(d, "disk");
-        finish(&w);
-        ld_daemon_again(d);
-        hold_to_account(&w);
-        n += w.made;
+        start(d, &crash);
+        ld_crash_cut_power(&crash, 200 + 230 * round, "disk");
+        hold_to_account(&crash);
+        n += crash.made;
         clear(d);
     }
     cr_expect_gt(n, 4);
@@ -227,6 +149,13 @@ LD_API_TEST(restart, takes_back_a_commit_that_was_not_recorded)
     cr_expect_eq(ld_data_count(d, "layers"), 5);
     (void)ld_want(c, 201, "POST", "{'ref':'web'}", "/v1/containers/web/commit");
     ld_expect_df_is_du(d, c);
+}
+
+static void pause_ms(long ms)
+{
+    struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+
+    (void)nanosleep(&t, NULL); /* how far it comes is the test's input */
 }
 
 /* One that was cut off while a mounted container was copied leaves it read-only for nobody. */

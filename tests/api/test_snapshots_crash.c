@@ -1,11 +1,9 @@
 /* Snapshots when the daemon ends in the middle of one: what was recorded is completed, what was not
  * is taken back, nothing that was acknowledged is lost. */
 #include <fcntl.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cjson/cJSON.h>
@@ -14,6 +12,7 @@
 #include "daemon/base/mem.h"
 #include "daemon/base/mountapi.h"
 #include "tests/lib/api.h"
+#include "tests/lib/crash.h"
 
 /* ---- the daemon ends in the middle ---- */
 
@@ -67,111 +66,49 @@ LD_API_TEST(restart, takes_back_a_freeze_that_was_not_recorded)
 
 enum { MAX_ACKED = 2000 };
 
-struct worker {
-    pthread_t thread;
-    struct ld_daemon *d;
-    struct ld_client *client;
-    char container[16];
-    bool stop;
-    int made, gone; /* snapshots s0 … were acknowledged, those below `gone` removed again */
-    bool is_removing;
-};
-
-static int status_of(struct ld_client *client, const char *method, const char *json,
-                     const char *target)
-{
-    const struct ld_reply *reply =
-        ld_client_call(client, &(struct ld_call){.method = method, .target = target, .json = json});
-
-    return reply ? reply->status : 0;
-}
-
-/* What is answered while the power goes was perhaps not: a sync that the cut overtakes may say that
- * all is well. Nobody hears of it after a real cut. */
-static bool is_over(const struct worker *w)
-{
-    return __atomic_load_n(&w->stop, __ATOMIC_RELAXED);
-}
-
 /* Writes the number of each snapshot into its state; each fifth time goes back, each third removes
  * the oldest, and a clone is made now and then. */
-static void *work(void *arg)
+static void take_snapshots(struct ld_crash *crash)
 {
-    struct worker *w = arg;
+    autofree char *one = ld_asprintf("/v1/containers/%s", crash->container);
+    autofree char *snapshots = ld_asprintf("%s/snapshots", one);
+    autofree char *clone = ld_asprintf("%s/clone", one);
 
-    while (!is_over(w) && w->made < MAX_ACKED) {
-        int n = w->made;
-        autofree char *one = ld_asprintf("/v1/containers/%s", w->container);
-        autofree char *file = ld_asprintf("%s/files?path=/etc/number", one);
-        autofree char *snapshots = ld_asprintf("%s/snapshots", one);
+    while (crash->made < MAX_ACKED) {
+        int n = crash->made;
         autofree char *body = ld_asprintf("{'name':'s%d'}", n);
-        autofree char *text = ld_asprintf("%d", n);
-        autofree char *clone = ld_asprintf("%s/clone", one);
-        autofree char *back = ld_asprintf("%s/snapshots/s%d/rollback", one, n);
-        autofree char *oldest = ld_asprintf("%s/snapshots/s%d", one, w->gone);
-        const struct ld_reply *reply =
-            ld_client_call(w->client, &(struct ld_call){.method = "PUT",
-                                                        .target = file,
-                                                        .content_type = "application/octet-stream",
-                                                        .body = text,
-                                                        .body_len = strlen(text)});
+        autofree char *back = ld_asprintf("%s/s%d/rollback", snapshots, n);
+        autofree char *oldest = ld_asprintf("%s/s%d", snapshots, crash->gone);
 
-        if (!reply || reply->status != 200 ||
-            status_of(w->client, "POST", body, snapshots) != 201 || is_over(w))
+        if (!ld_crash_put_number(crash, n) ||
+            !ld_crash_made(crash, ld_crash_call(crash, "POST", body, snapshots)) ||
+            (n % 5 == 4 && ld_crash_call(crash, "POST", NULL, back) != 200) ||
+            (n % 4 == 1 && ld_crash_call(crash, "POST", NULL, clone) != 201) ||
+            (n % 3 == 2 && !ld_crash_remove_oldest(crash, oldest)))
             break;
-        w->made++;
-        if (n % 5 == 4 && status_of(w->client, "POST", NULL, back) != 200)
-            break;
-        if (n % 4 == 1 && status_of(w->client, "POST", NULL, clone) != 201)
-            break;
-        if (n % 3 != 2)
-            continue;
-        w->is_removing = true;
-        if (status_of(w->client, "DELETE", NULL, oldest) != 204 || is_over(w))
-            break;
-        w->gone++;
-        w->is_removing = false;
     }
-    return NULL;
 }
 
-static void start(struct ld_daemon *d, struct worker *w, int round)
+static struct ld_text start(struct ld_daemon *d, int round)
 {
-    *w = (struct worker){.d = d, .client = ld_client_new(d->socket)};
-    (void)snprintf(w->container, sizeof(w->container), "w%d", round);
-    (void)ld_create(d->client, w->container, "base", NULL);
-    cr_assert_eq(pthread_create(&w->thread, NULL, work, w), 0);
-}
+    struct ld_text name = ld_textf("w%d", round);
 
-static void finish(struct worker *w)
-{
-    __atomic_store_n(&w->stop, true, __ATOMIC_RELAXED);
-    cr_assert_eq(pthread_join(w->thread, NULL), 0);
-    ld_client_free(w->client);
+    (void)ld_create(d->client, name.s, "base", NULL);
+    return name;
 }
 
 /* Each acknowledged snapshot is there, and has the number it was taken with. */
-static void hold_to_account(struct worker *w)
+static void hold_to_account(const struct ld_crash *crash)
 {
-    struct ld_client *c = w->d->client;
+    struct ld_client *c = crash->d->client;
 
-    for (int i = w->gone + (w->is_removing ? 1 : 0); i < w->made; i++) {
+    for (int i = ld_crash_first(crash); i < crash->made; i++) {
         autofree char *body = ld_asprintf("{'name':'probe','snapshot':'s%d'}", i);
-        autofree char *want = ld_asprintf("%d", i);
-        const struct ld_reply *reply;
 
-        (void)ld_want(c, 201, "POST", body, "/v1/containers/%s/clone", w->container);
-        reply =
-            ld_call(c, &(struct ld_call){.method = "GET",
-                                         .target = "/v1/containers/probe/files?path=/etc/number",
-                                         .headers = (const char *const[]){
-                                             "Accept: application/octet-stream", NULL}});
-        cr_expect_eq(reply->status, 200);
-        cr_expect_str_eq(reply->body, want, "snapshot s%d of %s has %s", i, w->container,
-                         reply->body);
-        (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/probe");
+        (void)ld_want(c, 201, "POST", body, "/v1/containers/%s/clone", crash->container);
+        ld_crash_expect_number(c, "probe", i);
     }
-    (void)ld_take_snapshot(c, w->container, "after"); /* and it goes on */
+    (void)ld_take_snapshot(c, crash->container, "after"); /* and it goes on */
 }
 
 static void clear(struct ld_daemon *d)
@@ -191,29 +128,20 @@ static void clear(struct ld_daemon *d)
     cr_expect_eq(ld_data_count(d, "w"), 0);
 }
 
-static void pause_ms(long ms)
-{
-    struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-
-    (void)nanosleep(&t, NULL); /* how long the worker goes on is the test's input */
-}
-
 LD_API_TEST(kill, while_snapshots_are_taken_loses_none_that_was_acknowledged)
 {
     int n = 0;
 
     ld_have_base(c);
     for (int round = 0; round < 8; round++) {
-        struct worker w;
+        struct ld_text name = start(d, round);
+        struct ld_crash crash;
 
-        start(d, &w, round);
-        pause_ms(40 + 53 * round);
-        ld_daemon_kill(d);
-        finish(&w);
-        ld_daemon_again(d);
-        hold_to_account(&w);
+        ld_crash_start(&crash, d, name.s, take_snapshots);
+        ld_crash_kill(&crash, 40 + 53 * round);
+        hold_to_account(&crash);
         cr_expect_eq(ld_data_count(d, "quarantine"), 0);
-        n += w.made;
+        n += crash.made;
         clear(d);
     }
     cr_expect_gt(n, 8);
@@ -228,16 +156,13 @@ LD_TEST(power_cut, while_snapshots_are_taken_loses_none_that_was_acknowledged)
     d = ld_daemon_start("disk", NULL);
     ld_have_base(d->client);
     for (int round = 0; round < 4; round++) {
-        struct worker w;
+        struct ld_text name = start(d, round);
+        struct ld_crash crash;
 
-        start(d, &w, round);
-        pause_ms(150 + 170 * round);
-        __atomic_store_n(&w.stop, true, __ATOMIC_RELAXED);
-        ld_daemon_cut_power(d, "disk");
-        finish(&w);
-        ld_daemon_again(d);
-        hold_to_account(&w);
-        n += w.made;
+        ld_crash_start(&crash, d, name.s, take_snapshots);
+        ld_crash_cut_power(&crash, 150 + 170 * round, "disk");
+        hold_to_account(&crash);
+        n += crash.made;
         clear(d);
     }
     cr_expect_gt(n, 4);
