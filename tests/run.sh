@@ -12,7 +12,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
 root=$PWD out=${1:-build} pattern=${2:-}
-limit=900 # seconds for one program
+limit=1800 # seconds for one program
 
 if [[ $(id -u) != 0 ]]; then
     echo "the tests mount file systems: run them as root (sudo make check)" >&2

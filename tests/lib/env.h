@@ -12,10 +12,17 @@
 
 #include "daemon/base/err.h"
 
+/* Against hanging only: a sanitizer makes the longest ones three times as long. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define LD_TEST_SECONDS 900
+#else
+#define LD_TEST_SECONDS 300
+#endif
+
 /* A test whose name is a sentence: LD_TEST(untar, refuses_hardlink_through_symlink). */
 #define LD_TEST(suite, sentence)                                                                   \
     static void ld_test_body_##suite##_##sentence(void);                                           \
-    Test(suite, sentence, .timeout = 300)                                                          \
+    Test(suite, sentence, .timeout = LD_TEST_SECONDS)                                              \
     {                                                                                              \
         ld_test_enter();                                                                           \
         ld_test_body_##suite##_##sentence();                                                       \
