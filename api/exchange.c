@@ -41,6 +41,7 @@
 enum {
     SHORT_BODY = 64 * 1024, /* read whole although the answer is known */
     LINGER_MS = 10000,
+    PATIENCE = 15, /* times the idle timeout */
     MAX_LOGGED_TARGET = 200,
 };
 
@@ -525,6 +526,13 @@ void ld_exchange_abort_upload(struct ld_request *req)
     ld_exchange_pour_on(req);
 }
 
+void ld_exchange_be_patient(struct ld_request *req, bool is_patient)
+{
+    unsigned seconds = req->server->options.idle_timeout_s * (is_patient ? PATIENCE : 1);
+
+    (void)MHD_set_connection_option(req->mhd, MHD_CONNECTION_OPTION_TIMEOUT, seconds);
+}
+
 static enum MHD_Result take_upload(struct ld_request *req, const char *data, size_t *size)
 {
     size_t done = req->overflow.len > 0 ? 0 : pour(req, data, *size);
@@ -588,6 +596,8 @@ static void end_body(struct ld_request *req)
     bool is_json = req->body == LD_BODY_JSON;
     struct ld_err err = LD_ERR_INIT;
 
+    if (req->counts_as_upload)
+        ld_exchange_be_patient(req, false);
     if (req->body == LD_BODY_UPLOAD && req->upload) {
         req->upload_is_whole = true;
         try_end_upload(req);

@@ -146,7 +146,10 @@ void ld_exchange_on_completed(void *cls, struct MHD_Connection *mhd, void **slot
                               enum MHD_RequestTerminationCode how);
 void ld_exchange_on_hangup(void *arg, unsigned events); /* of a struct ld_conn */
 void ld_exchange_after_run(
-    struct ld_listener *listener);                /* of MHD_run: suspends who asked for it */
+    struct ld_listener *listener); /* of MHD_run: suspends who asked for it */
+/* A body may be made while it is sent, and come to a halt for minutes (mmdebstrap unpacks packages
+ * before the first byte of its tar). From inside the access handler. */
+void ld_exchange_be_patient(struct ld_request *req, bool is_patient);
 void ld_exchange_pour_on(struct ld_request *req); /* the upload's ring has room again */
 void ld_exchange_abort_upload(struct ld_request *req);
 /* For content readers: libmicrohttpd leaves the connection alone until ld_exchange_resume, which

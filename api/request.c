@@ -252,6 +252,7 @@ struct ld_ring *ld_request_upload(struct ld_request *req)
     }
     server->stats.uploads++;
     req->counts_as_upload = true;
+    ld_exchange_be_patient(req, true);
     req->upload = ld_ring_new(server->options.loop, LD_RING_TO_WORKER, UPLOAD_RING, on_room, req);
     return req->upload;
 }

@@ -142,13 +142,12 @@ static void listener_free(struct ld_listener *listener)
 
 static int start_library(struct ld_listener *listener, int fd, struct ld_err *err)
 {
-    unsigned timeout_s = listener->server->options.idle_timeout_s;
     struct MHD_OptionItem options[] = {
         {MHD_OPTION_EXTERNAL_LOGGER, (intptr_t)log_from_library, NULL}, /* has to be the first */
         {MHD_OPTION_LISTEN_SOCKET, fd, NULL},
         {MHD_OPTION_CONNECTION_LIMIT, LD_MAX_CONNECTIONS, NULL},
         {MHD_OPTION_CONNECTION_MEMORY_LIMIT, LD_CONNECTION_MEMORY, NULL},
-        {MHD_OPTION_CONNECTION_TIMEOUT, timeout_s ? timeout_s : IDLE_TIMEOUT_S, NULL},
+        {MHD_OPTION_CONNECTION_TIMEOUT, listener->server->options.idle_timeout_s, NULL},
         {MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)on_connection, listener},
         {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)ld_exchange_on_completed, listener},
         {MHD_OPTION_URI_LOG_CALLBACK, (intptr_t)ld_exchange_on_uri, listener},
@@ -266,6 +265,8 @@ struct ld_server *ld_server_new(const struct ld_server_options *options)
 
     ld_assert_loop();
     server->options = *options;
+    if (server->options.idle_timeout_s == 0)
+        server->options.idle_timeout_s = IDLE_TIMEOUT_S;
     while (ld_router_route(options->router, server->n_routes))
         server->n_routes++;
     server->routes = ld_alloc0((server->n_routes + 1) * sizeof(*server->routes));

@@ -31,7 +31,7 @@ struct ld_server_options {
     struct ld_ops *ops;             /* producers and verbs run here */
     const struct ld_router *router; /* with all its routes; all three are borrowed */
     void *app;                      /* ld_request_app */
-    unsigned idle_timeout_s;        /* 0: 60 */
+    unsigned idle_timeout_s;        /* 0: 60. A body may pause for 15 times as long */
 };
 struct ld_server *ld_server_new(const struct ld_server_options *options);
 

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cjson/cJSON.h>
@@ -367,6 +368,26 @@ LD_TEST(server, replaces_a_stale_socket_but_not_a_live_one)
     ld_test_ok(ld_listen_unix("s", -1, &second, &err), &err);
     close(second);
     ld_test_fails(ld_listen_unix("missing/s", -1, &second, &err), &err, LD_E_IO);
+}
+
+/* A tar that is piped in while it is made: mmdebstrap sends nothing for minutes. */
+LD_TEST(server, waits_for_an_upload_that_pauses)
+{
+    static const char head[] = "PUT /v1/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\n123";
+    struct timespec longer = {.tv_sec = 2, .tv_nsec = 500000000};
+    autofree char *answer = NULL;
+    int fd;
+
+    ld_toy_start(&toy, 1);
+    fd = ld_raw_connect(toy.path);
+    ld_raw_send(fd, head, sizeof(head) - 1);
+    (void)nanosleep(&longer, NULL); /* than connections may be idle: the input */
+    ld_raw_send(fd, "456", 3);
+    answer = ld_raw_read(fd, 30); /* until it is closed: being idle once more */
+    cr_expect_eq(strncmp(answer, "HTTP/1.1 200", 12), 0, "%s", answer);
+    close(fd);
+    ld_toy_await_quiet(&toy, 0);
+    ld_toy_end(&toy);
 }
 
 LD_TEST(server, closes_idle_connections)
