@@ -10,57 +10,21 @@
 #include "api/reply.h"
 #include "api/router.h"
 #include "api/routes.h"
-#include "api/work.h"
+#include "api/spooled.h"
 #include "daemon/base/mem.h"
 #include "daemon/core/core.h"
 #include "daemon/core/import.h"
-#include "daemon/core/spool.h"
 
 struct import {
-    struct ld_work work;
-    struct ld_spool spool;
+    struct ld_spooled spooled;
     char *format, *ref, *blobs; /* or NULL */
-    uint64_t length;            /* of the body; 0: not known */
 };
 
 static void tell(void *arg, const char *phase, const char *id, uint64_t current, uint64_t total)
 {
     struct import *imp = arg;
 
-    ld_work_tell(&imp->work, phase, id, current, total);
-}
-
-/* ---- the body ---- */
-
-static void tell_spooled(void *arg, uint64_t size)
-{
-    struct import *imp = arg;
-
-    tell(imp, "spool", NULL, size, imp->length);
-}
-
-static int take(struct ld_work *work, struct ld_err *err)
-{
-    struct import *imp = (struct import *)work;
-    struct ld_digest digest = {.bytes = {0}};
-    bool is_once = ld_once_is_given(&work->once);
-    struct ld_spool_options options = {.progress = tell_spooled,
-                                       .progress_arg = imp,
-                                       .cancel = work->cancel,
-                                       .digest = is_once ? &digest : NULL};
-
-    if (ld_spool_ring(work->core, work->ring, &options, &imp->spool, err) < 0)
-        return -1;
-    if (is_once)
-        ld_once_add_body(&work->once, &digest);
-    return 0;
-}
-
-static void drop(struct ld_work *work)
-{
-    struct import *imp = (struct import *)work;
-
-    ld_spool_close(&imp->spool); /* of a large file: not on the loop */
+    ld_work_tell(&imp->spooled.work, phase, id, current, total);
 }
 
 /* ---- the result ---- */
@@ -162,7 +126,7 @@ static int run(struct ld_work *work, struct ld_err *err)
                                         .cancel = work->cancel,
                                         .answer = make_answer};
 
-    if (ld_import_run(work->core, &work->w, &imp->spool, &options, &result, err) < 0)
+    if (ld_import_run(work->core, &work->w, &imp->spooled.spool, &options, &result, err) < 0)
         return -1;
     return set_result(work, &result, counts_json(&result), err);
 }
@@ -171,7 +135,7 @@ static void free_import(struct ld_work *work)
 {
     struct import *imp = (struct import *)work;
 
-    ld_spool_close(&imp->spool);
+    ld_spooled_free(work);
     free(imp->format);
     free(imp->ref);
     free(imp->blobs);
@@ -180,10 +144,10 @@ static void free_import(struct ld_work *work)
 static const struct ld_work_kind kind = {.name = "image.import",
                                          .size = sizeof(struct import),
                                          .lane = LD_LANE_STREAM,
-                                         .take = take,
+                                         .take = ld_spooled_take,
                                          .run = run,
                                          .again = again,
-                                         .drop = drop,
+                                         .drop = ld_spooled_drop,
                                          .free = free_import};
 
 static void import(struct ld_request *req)
@@ -191,20 +155,17 @@ static void import(struct ld_request *req)
     struct ld_import_options options = {.format = ld_request_query(req, "format"),
                                         .ref = ld_request_query(req, "ref"),
                                         .blobs = ld_request_query(req, "blobs")};
-    uint64_t length = ld_request_length(req);
     struct ld_err err = LD_ERR_INIT;
     struct import *imp;
 
     if (ld_import_check(&options, &err) < 0)
         return ld_reply_error(req, &err);
-    imp = ld_work_new(&kind, req);
-    imp->spool = LD_SPOOL_INIT;
+    imp = ld_spooled_new(&kind, req);
     imp->format = options.format ? ld_strdup(options.format) : NULL;
     imp->ref = options.ref ? ld_strdup(options.ref) : NULL;
     imp->blobs = options.blobs ? ld_strdup(options.blobs) : NULL;
-    imp->length = length == UINT64_MAX ? 0 : length;
-    if (ld_work_upload(&imp->work, req))
-        ld_work_start(&imp->work, req);
+    if (ld_work_upload(&imp->spooled.work, req))
+        ld_work_start(&imp->spooled.work, req);
 }
 
 void ld_routes_import(struct ld_router *router)

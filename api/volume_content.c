@@ -9,12 +9,11 @@
 #include "api/json.h"
 #include "api/router.h"
 #include "api/routes.h"
+#include "api/spooled.h"
 #include "api/stream_sink.h"
-#include "api/work.h"
 #include "daemon/base/mem.h"
 #include "daemon/core/core.h"
 #include "daemon/core/files.h"
-#include "daemon/core/spool.h"
 #include "daemon/core/volume.h"
 #include "daemon/core/volume_import.h"
 
@@ -86,40 +85,9 @@ static void export(struct ld_request *req)
 /* ---- import ---- */
 
 struct import {
-    struct ld_work work;
-    struct ld_spool spool;
+    struct ld_spooled spooled;
     char id[65];
-    uint64_t length; /* of the body; 0: not known */
 };
-
-static void tell_spooled(void *arg, uint64_t size)
-{
-    struct import *imp = arg;
-
-    ld_work_tell(&imp->work, "spool", NULL, size, imp->length);
-}
-
-static int take(struct ld_work *work, struct ld_err *err)
-{
-    struct import *imp = (struct import *)work;
-    struct ld_digest digest = {.bytes = {0}};
-    bool is_once = ld_once_is_given(&work->once);
-    struct ld_spool_options options = {.progress = tell_spooled,
-                                       .progress_arg = imp,
-                                       .cancel = work->cancel,
-                                       .digest = is_once ? &digest : NULL};
-
-    if (ld_spool_ring(work->core, work->ring, &options, &imp->spool, err) < 0)
-        return -1;
-    if (is_once)
-        ld_once_add_body(&work->once, &digest);
-    return 0;
-}
-
-static void drop(struct ld_work *work)
-{
-    ld_spool_close(&((struct import *)work)->spool); /* of a large file: not on the loop */
-}
 
 /* counts: what ld_volume_import_json gave. */
 static int set_result(struct ld_work *work, const char *counts, struct ld_err *err)
@@ -145,8 +113,8 @@ static int run(struct ld_work *work, struct ld_err *err)
     struct ld_volume_import result;
     autofree char *counts = NULL;
 
-    if (ld_volume_import(work->core, &work->w, imp->id, &imp->spool, work->cancel, &result, err) <
-        0)
+    if (ld_volume_import(work->core, &work->w, imp->id, &imp->spooled.spool, work->cancel, &result,
+                         err) < 0)
         return -1;
     counts = ld_volume_import_json(&result);
     return set_result(work, counts, err);
@@ -157,33 +125,25 @@ static int again(struct ld_work *work, const struct ld_once_object *made, struct
     return set_result(work, made->answer, err);
 }
 
-static void free_import(struct ld_work *work)
-{
-    ld_spool_close(&((struct import *)work)->spool);
-}
-
 static const struct ld_work_kind kind = {.name = "volume.import",
                                          .size = sizeof(struct import),
                                          .lane = LD_LANE_COPY,
-                                         .take = take,
+                                         .take = ld_spooled_take,
                                          .run = run,
                                          .again = again,
-                                         .drop = drop,
-                                         .free = free_import};
+                                         .drop = ld_spooled_drop,
+                                         .free = ld_spooled_free};
 
 static void import(struct ld_request *req)
 {
-    struct import *imp = ld_work_new(&kind, req);
-    uint64_t length = ld_request_length(req);
+    struct import *imp = ld_spooled_new(&kind, req);
     struct ld_err err = LD_ERR_INIT;
 
-    imp->spool = LD_SPOOL_INIT;
-    imp->length = length == UINT64_MAX ? 0 : length;
-    if (ld_volume_admit(imp->work.core, ld_request_param(req, "volume"), true, &imp->work.verb.op,
-                        imp->id, &err) < 0)
-        return ld_work_refuse(&imp->work, req, &err);
-    if (ld_work_upload(&imp->work, req))
-        ld_work_start(&imp->work, req);
+    if (ld_volume_admit(imp->spooled.work.core, ld_request_param(req, "volume"), true,
+                        &imp->spooled.work.verb.op, imp->id, &err) < 0)
+        return ld_work_refuse(&imp->spooled.work, req, &err);
+    if (ld_work_upload(&imp->spooled.work, req))
+        ld_work_start(&imp->spooled.work, req);
 }
 
 void ld_routes_volume_content(struct ld_router *router)
