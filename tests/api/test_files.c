@@ -6,8 +6,6 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-#include <archive.h>
-#include <archive_entry.h>
 #include <cjson/cJSON.h>
 #include <openssl/evp.h>
 
@@ -15,6 +13,7 @@
 #include "daemon/base/fdio.h"
 #include "daemon/base/mem.h"
 #include "tests/lib/api.h"
+#include "tests/lib/file_calls.h"
 
 /* X-Layerd-Stat of the last reply, decoded; the caller deletes it. */
 static cJSON *stat_header(struct ld_client *c)
@@ -31,42 +30,13 @@ static cJSON *stat_header(struct ld_client *c)
 
 static const struct ld_reply *get(struct ld_client *c, const char *query, const char *accept)
 {
-    autofree char *target = ld_asprintf("/v1/containers/web/files?%s", query);
-    autofree char *header = accept ? ld_asprintf("Accept: %s", accept) : NULL;
-
-    return ld_call(c, &(struct ld_call){.method = "GET",
-                                        .target = target,
-                                        .headers = (const char *[]){header, NULL}});
+    return ld_get_files(c, "containers/web", query, accept);
 }
 
 static const struct ld_reply *put(struct ld_client *c, const char *query, const char *type,
                                   const void *data, size_t len)
 {
-    autofree char *target = ld_asprintf("/v1/containers/web/files?%s", query);
-
-    return ld_call(c, &(struct ld_call){.method = "PUT",
-                                        .target = target,
-                                        .content_type = type,
-                                        .body = data,
-                                        .body_len = len});
-}
-
-static const char octets[] = "application/octet-stream";
-static const char tar_type[] = "application/x-tar";
-
-/* The names in a tar, joined by blanks. */
-static char *names_of(const struct ld_reply *reply)
-{
-    autobuf struct ld_buf names = LD_BUF_INIT(1 << 20);
-    struct archive *a = archive_read_new();
-    struct archive_entry *e;
-
-    cr_assert_eq(archive_read_support_format_tar(a), ARCHIVE_OK);
-    cr_assert_eq(archive_read_open_memory(a, reply->body, reply->len), ARCHIVE_OK);
-    while (archive_read_next_header(a, &e) == ARCHIVE_OK)
-        ld_buf_addf(&names, "%s%s", names.len ? " " : "", archive_entry_pathname(e));
-    archive_read_free(a);
-    return ld_buf_take(&names);
+    return ld_put_files(c, "containers/web", query, type, data, len);
 }
 
 LD_API_TEST(files, are_statted)
@@ -105,16 +75,16 @@ LD_API_TEST(files, are_read_as_bytes_tar_or_list)
 
     ld_have_base(c);
     (void)ld_create(c, "web", "base", NULL);
-    reply = get(c, "path=/etc/motd", octets);
+    reply = get(c, "path=/etc/motd", ld_octets);
     cr_expect_eq(reply->status, 200);
     cr_expect_str_eq(reply->body, "second\n");
-    cr_expect_str_eq(ld_client_header(c, "Content-Type"), octets);
+    cr_expect_str_eq(ld_client_header(c, "Content-Type"), ld_octets);
     cJSON_Delete(stat_header(c));
-    cr_expect_eq(get(c, "path=/etc", octets)->status, 409);
-    cr_expect_eq(get(c, "path=/bin/link", octets)->status, 409);
-    names = names_of(get(c, "path=/usr/lib", NULL));
+    cr_expect_eq(get(c, "path=/etc", ld_octets)->status, 409);
+    cr_expect_eq(get(c, "path=/bin/link", ld_octets)->status, 409);
+    names = ld_names_in_tar(get(c, "path=/usr/lib", NULL));
     cr_expect_str_eq(names, "lib/ lib/deep/ lib/deep/file");
-    one = names_of(get(c, "path=/etc/motd", tar_type));
+    one = ld_names_in_tar(get(c, "path=/etc/motd", ld_tar_type));
     cr_expect_str_eq(one, "motd");
     json = get(c, "path=/etc", "application/json")->json;
     cr_expect_eq(ld_count(json, "items"), 2);
@@ -126,8 +96,9 @@ LD_API_TEST(files, are_read_as_bytes_tar_or_list)
     json = get(c, next, "application/json")->json;
     cr_expect_str_eq(ld_str(json, "items.0.name"), "passwd");
     cr_expect_eq(get(c, "path=/etc/motd", "application/json")->status, 409);
-    cr_expect_eq(get(c, "path=/none", octets)->status, 404);
-    cr_expect_geq(get(c, "path=/etc/motd/x", octets)->status, 404); /* or 409: it is no directory */
+    cr_expect_eq(get(c, "path=/none", ld_octets)->status, 404);
+    cr_expect_geq(get(c, "path=/etc/motd/x", ld_octets)->status,
+                  404); /* or 409: it is no directory */
 }
 
 LD_API_TEST(files, are_written_as_bytes)
@@ -153,7 +124,7 @@ LD_API_TEST(files, are_written_as_bytes)
     ld_have_base(c);
     (void)ld_create(c, "web", "base", NULL);
     for (size_t i = 0; i < LD_ARRAY_LEN(rows); i++) {
-        const struct ld_reply *reply = put(c, rows[i].query, octets, "hello", 5);
+        const struct ld_reply *reply = put(c, rows[i].query, ld_octets, "hello", 5);
 
         cr_expect(reply->status == rows[i].status ||
                       (strstr(rows[i].query, "motd/x") && reply->status == 404),
@@ -165,8 +136,8 @@ LD_API_TEST(files, are_written_as_bytes)
     cr_expect(st.st_uid == 7 && st.st_gid == 8 && (st.st_mode & 07777) == 0640 && st.st_size == 5);
     cr_expect(st.st_mtim.tv_sec == 981173106 && st.st_mtim.tv_nsec == 789000000);
     /* The same while it is mounted. */
-    cr_expect_eq(put(c, "path=/etc/motd", octets, "again", 5)->status, 200);
-    cr_expect_str_eq(get(c, "path=/etc/motd", octets)->body, "again");
+    cr_expect_eq(put(c, "path=/etc/motd", ld_octets, "again", 5)->status, 200);
+    cr_expect_str_eq(get(c, "path=/etc/motd", ld_octets)->body, "again");
     ld_unmount(c, "web");
 }
 
@@ -187,7 +158,7 @@ LD_API_TEST(files, are_written_from_a_tar)
 
     ld_have_base(c);
     (void)ld_create(c, "web", "base", NULL);
-    reply = put(c, "path=/etc", tar_type, tar.data, tar.len);
+    reply = put(c, "path=/etc", ld_tar_type, tar.data, tar.len);
     cr_assert_eq(reply->status, 200, "%s", reply->body);
     cr_expect_eq(ld_int(reply->json, "entries"), 5);
     cr_expect_eq(ld_int(reply->json, "bytes"), 12);
@@ -199,10 +170,10 @@ LD_API_TEST(files, are_written_from_a_tar)
     cr_expect(st.st_mtim.tv_sec == 1700000000 && st.st_mtim.tv_nsec == 5);
     ld_test_sh("grep -q 'from tar' %s/etc/motd %s/var/empty/motd", at.s, at.s);
     ld_unmount(c, "web");
-    cr_expect_eq(put(c, "path=/none", tar_type, tar.data, tar.len)->status, 404);
-    cr_expect_eq(put(c, "path=/etc/passwd", tar_type, tar.data, tar.len)->status, 409);
-    cr_expect_eq(put(c, "path=/etc", tar_type, "garbage", 7)->status, 422);
-    cr_expect_eq(put(c, "path=/etc", tar_type, tar.data, 700)->status, 422);
+    cr_expect_eq(put(c, "path=/none", ld_tar_type, tar.data, tar.len)->status, 404);
+    cr_expect_eq(put(c, "path=/etc/passwd", ld_tar_type, tar.data, tar.len)->status, 409);
+    cr_expect_eq(put(c, "path=/etc", ld_tar_type, "garbage", 7)->status, 422);
+    cr_expect_eq(put(c, "path=/etc", ld_tar_type, tar.data, 700)->status, 422);
     cr_expect_eq(put(c, "path=/etc", "text/plain", "x", 1)->status, 415);
     ld_blob_done(&tar);
     ld_blob_done(&packed);
@@ -216,8 +187,8 @@ LD_API_TEST(files, replace_no_directory_by_something_else)
 
     ld_have_base(c);
     (void)ld_create(c, "web", "base", NULL);
-    cr_expect_eq(put(c, "path=/usr/lib", tar_type, one.data, one.len)->status, 409);
-    cr_expect_eq(put(c, "path=/etc", tar_type, two.data, two.len)->status, 409);
+    cr_expect_eq(put(c, "path=/usr/lib", ld_tar_type, one.data, one.len)->status, 409);
+    cr_expect_eq(put(c, "path=/etc", ld_tar_type, two.data, two.len)->status, 409);
     ld_blob_done(&one);
     ld_blob_done(&two);
 }
@@ -247,8 +218,8 @@ LD_API_TEST(files, of_a_read_only_container_are_not_written)
 {
     ld_have_base(c);
     (void)ld_create(c, "web", "base", "'read_only':true");
-    cr_expect_str_eq(get(c, "path=/etc/motd", octets)->body, "second\n");
-    cr_expect_eq(put(c, "path=/etc/new", octets, "x", 1)->status, 409);
+    cr_expect_str_eq(get(c, "path=/etc/motd", ld_octets)->body, "second\n");
+    cr_expect_eq(put(c, "path=/etc/new", ld_octets, "x", 1)->status, 409);
     (void)ld_want_error(c, "conflict", "DELETE", NULL, "/v1/containers/web/files?path=/etc/motd");
 }
 
@@ -259,14 +230,14 @@ LD_API_TEST(files, include_the_volumes)
     ld_have_base(c);
     (void)ld_create(c, "web", "base",
                     "'mounts':[{'type':'volume','source':'data','target':'/srv/data'}]");
-    cr_expect_eq(put(c, "path=/srv/data/file", octets, "kept", 4)->status, 200);
-    names = names_of(get(c, "path=/srv", NULL));
+    cr_expect_eq(put(c, "path=/srv/data/file", ld_octets, "kept", 4)->status, 200);
+    names = ld_names_in_tar(get(c, "path=/srv", NULL));
     cr_expect_str_eq(names, "srv/ srv/data/ srv/data/file");
     (void)ld_want_error(c, "busy", "DELETE", NULL,
                         "/v1/containers/web/files?path=/srv&recursive=1");
     (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/web");
     (void)ld_create(c, "web", "base", "'mounts':[{'type':'volume','source':'data','target':'/v'}]");
-    cr_expect_str_eq(get(c, "path=/v/file", octets)->body, "kept");
+    cr_expect_str_eq(get(c, "path=/v/file", ld_octets)->body, "kept");
     cr_expect_eq(ld_test_count_mounts(d->run_root) <= 3, true);
 }
 
@@ -303,14 +274,14 @@ LD_API_TEST(files, never_leave_the_root)
         "path=/%2e%2e/mnt/outside/mark",
     };
     for (size_t i = 0; i < LD_ARRAY_LEN(reads); i++)
-        cr_expect_neq(get(c, reads[i], octets)->status, 200, "%s", reads[i]);
-    cr_expect_neq(put(c, "path=/abs/evil", octets, "x", 1)->status, 200);
-    cr_expect_neq(put(c, "path=/abs/mark", octets, "x", 1)->status, 200);
+        cr_expect_neq(get(c, reads[i], ld_octets)->status, 200, "%s", reads[i]);
+    cr_expect_neq(put(c, "path=/abs/evil", ld_octets, "x", 1)->status, 200);
+    cr_expect_neq(put(c, "path=/abs/mark", ld_octets, "x", 1)->status, 200);
     (void)ld_want_error(c, "not_found", "DELETE", NULL, "/v1/containers/web/files?path=/abs/mark");
-    (void)put(c, "path=/", tar_type, tar.data, tar.len);
-    cr_expect_eq(put(c, "path=/", tar_type, up.data, up.len)->status, 422);
-    cr_expect_eq(put(c, "path=/", tar_type, hard.data, hard.len)->status, 422);
-    cr_expect_eq(put(c, "path=/", tar_type, over.data, over.len)->status, 409,
+    (void)put(c, "path=/", ld_tar_type, tar.data, tar.len);
+    cr_expect_eq(put(c, "path=/", ld_tar_type, up.data, up.len)->status, 422);
+    cr_expect_eq(put(c, "path=/", ld_tar_type, hard.data, hard.len)->status, 422);
+    cr_expect_eq(put(c, "path=/", ld_tar_type, over.data, over.len)->status, 409,
                  "whether it leads to a directory is asked inside the root");
     autofree char *mark = ld_test_read(outside, "mark");
     cr_expect_str_eq(mark, "host\n");
@@ -328,8 +299,8 @@ LD_API_TEST(files, may_have_names_that_are_no_utf8)
 
     ld_have_base(c);
     (void)ld_create(c, "web", "base", NULL);
-    cr_expect_eq(put(c, "path=/var/empty/a%ffb%0ac", octets, "odd", 3)->status, 200);
-    cr_expect_str_eq(get(c, "path=/var/empty/a%ffb%0ac", octets)->body, "odd");
+    cr_expect_eq(put(c, "path=/var/empty/a%ffb%0ac", ld_octets, "odd", 3)->status, 200);
+    cr_expect_str_eq(get(c, "path=/var/empty/a%ffb%0ac", ld_octets)->body, "odd");
     json = get(c, "path=/var/empty", "application/json")->json;
     cr_expect_str_eq(ld_str(json, "items.0.name"), "a\xef\xbf\xbd"
                                                    "b\nc");
@@ -351,9 +322,9 @@ LD_API_TEST(files, of_any_kind_are_told_and_special_ones_never_opened)
     cr_expect_str_eq(ld_str(json, "items.0.type"), "fifo");
     cr_expect_str_eq(ld_str(json, "items.1.type"), "char_device");
     cr_expect_eq(ld_int(json, "items.1.device.minor"), 3);
-    cr_expect_eq(get(c, "path=/var/empty/fifo", octets)->status, 409);
-    cr_expect_eq(get(c, "path=/var/empty/null", octets)->status, 409);
-    autofree char *names = names_of(get(c, "path=/var/empty", NULL));
+    cr_expect_eq(get(c, "path=/var/empty/fifo", ld_octets)->status, 409);
+    cr_expect_eq(get(c, "path=/var/empty/null", ld_octets)->status, 409);
+    autofree char *names = ld_names_in_tar(get(c, "path=/var/empty", NULL));
     cr_expect_str_eq(names, "empty/ empty/fifo empty/null");
     ld_unmount(c, "web");
 }
@@ -370,7 +341,7 @@ LD_API_TEST(files, of_any_size_go_in_and_out_whole)
     ld_daemon_reset_peak(d);
     cr_expect_eq(ld_call(c, &(struct ld_call){.method = "PUT",
                                               .target = "/v1/containers/web/files?path=/big",
-                                              .content_type = octets,
+                                              .content_type = ld_octets,
                                               .body_fd = in})
                      ->status,
                  200);
@@ -401,10 +372,10 @@ LD_TEST(files, say_no_space_and_change_nothing_on_a_full_disk)
     (void)ld_create(c, "web", "base", NULL);
     reply = ld_call(c, &(struct ld_call){.method = "PUT",
                                          .target = "/v1/containers/web/files?path=/etc/motd",
-                                         .content_type = octets,
+                                         .content_type = ld_octets,
                                          .body_fd = in});
     cr_expect_eq(reply->status, 507, "%d %s", reply->status, reply->body);
-    cr_expect_str_eq(get(c, "path=/etc/motd", octets)->body, "second\n");
+    cr_expect_str_eq(get(c, "path=/etc/motd", ld_octets)->body, "second\n");
     ld_close(in);
     /* What says that a file of the image is gone is a file itself. */
     (void)ld_mount(c, "web");
@@ -431,7 +402,7 @@ LD_TEST(files, are_not_deleted_where_there_is_no_room_for_a_whiteout)
     (void)ld_want_error(c, "no_space", "DELETE", NULL,
                         "/v1/containers/web/files?path=/usr/lib/deep/file");
     ld_test_sh("rm /mnt/small/fill");
-    cr_expect_str_eq(get(c, "path=/usr/lib/deep/file", octets)->body, "deep\n");
+    cr_expect_str_eq(get(c, "path=/usr/lib/deep/file", ld_octets)->body, "deep\n");
     (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/web/files?path=/usr/lib/deep/file");
     ld_api_finish(d);
 }

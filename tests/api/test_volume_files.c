@@ -16,30 +16,17 @@
 #include "daemon/base/fdio.h"
 #include "daemon/base/mem.h"
 #include "tests/lib/api.h"
-
-static const char octets[] = "application/octet-stream";
-static const char tar_type[] = "application/x-tar";
+#include "tests/lib/file_calls.h"
 
 static const struct ld_reply *get(struct ld_client *c, const char *query, const char *accept)
 {
-    autofree char *target = ld_asprintf("/v1/volumes/data/files?%s", query);
-    autofree char *header = accept ? ld_asprintf("Accept: %s", accept) : NULL;
-
-    return ld_call(c, &(struct ld_call){.method = "GET",
-                                        .target = target,
-                                        .headers = (const char *[]){header, NULL}});
+    return ld_get_files(c, "volumes/data", query, accept);
 }
 
 static const struct ld_reply *put(struct ld_client *c, const char *query, const char *type,
                                   const void *data, size_t len)
 {
-    autofree char *target = ld_asprintf("/v1/volumes/data/files?%s", query);
-
-    return ld_call(c, &(struct ld_call){.method = "PUT",
-                                        .target = target,
-                                        .content_type = type,
-                                        .body = data,
-                                        .body_len = len});
+    return ld_put_files(c, "volumes/data", query, type, data, len);
 }
 
 /* The directory of the only volume there is. */
@@ -62,23 +49,23 @@ LD_API_TEST(volume_files, are_written_told_read_listed_and_deleted)
     cJSON *json;
 
     (void)ld_want(c, 201, "POST", "{'name':'data'}", "/v1/volumes");
-    cr_expect_eq(
-        put(c, "path=/new&mode=0640&uid=7&gid=8&mtime=2001-02-03T04:05:06.789Z", octets, "hello", 5)
-            ->status,
-        200);
+    cr_expect_eq(put(c, "path=/new&mode=0640&uid=7&gid=8&mtime=2001-02-03T04:05:06.789Z", ld_octets,
+                     "hello", 5)
+                     ->status,
+                 200);
     dir = volume_dir(d);
     autofree char *path = ld_asprintf("%s/new", dir.s);
     cr_assert_eq(stat(path, &st), 0);
     cr_expect(st.st_uid == 7 && st.st_gid == 8 && (st.st_mode & 07777) == 0640 && st.st_size == 5);
     cr_expect(st.st_mtim.tv_sec == 981173106 && st.st_mtim.tv_nsec == 789000000);
-    cr_expect_str_eq(get(c, "path=/new", octets)->body, "hello");
+    cr_expect_str_eq(get(c, "path=/new", ld_octets)->body, "hello");
     cr_expect_not_null(ld_client_header(c, "X-Layerd-Stat"));
     (void)ld_want(c, 200, "HEAD", NULL, "/v1/volumes/data/files?path=/new");
     cr_expect_not_null(ld_client_header(c, "X-Layerd-Stat"));
     (void)ld_want(c, 404, "HEAD", NULL, "/v1/volumes/data/files?path=/none");
     (void)ld_want(c, 404, "HEAD", NULL, "/v1/volumes/none/files?path=/");
     (void)ld_want(c, 400, "HEAD", NULL, "/v1/volumes/data/files");
-    cr_expect_eq(put(c, "path=/other", octets, "x", 1)->status, 200);
+    cr_expect_eq(put(c, "path=/other", ld_octets, "x", 1)->status, 200);
     json = get(c, "path=/&limit=1", "application/json")->json;
     cr_expect_eq(ld_count(json, "items"), 1);
     cr_expect_str_eq(ld_str(json, "items.0.name"), "new");
@@ -88,7 +75,7 @@ LD_API_TEST(volume_files, are_written_told_read_listed_and_deleted)
     cr_expect(ld_is_null(json, "next"));
     (void)ld_want(c, 204, "DELETE", NULL, "/v1/volumes/data/files?path=/new");
     (void)ld_want_error(c, "not_found", "DELETE", NULL, "/v1/volumes/data/files?path=/new");
-    cr_expect_eq(get(c, "path=/new", octets)->status, 404);
+    cr_expect_eq(get(c, "path=/new", ld_octets)->status, 404);
 }
 
 LD_API_TEST(volume_files, go_in_and_out_as_a_tar)
@@ -106,7 +93,7 @@ LD_API_TEST(volume_files, go_in_and_out_as_a_tar)
     struct ld_text dir;
 
     (void)ld_want(c, 201, "POST", "{'name':'data'}", "/v1/volumes");
-    reply = put(c, "path=/", tar_type, packed.data, packed.len);
+    reply = put(c, "path=/", ld_tar_type, packed.data, packed.len);
     cr_assert_eq(reply->status, 200, "%s", reply->body);
     cr_expect_eq(ld_int(reply->json, "entries"), 4);
     cr_expect_eq(ld_int(reply->json, "bytes"), 3);
@@ -124,15 +111,15 @@ LD_API_TEST(volume_files, go_in_and_out_as_a_tar)
     cr_assert_eq(ld_pwrite_full(out, reply->body, reply->len, 0), 0);
     ld_test_sh("test \"$(tar tf /mnt/out.tar | head -n 2 | tr '\\n' ' ')\" = './ dir/ '");
 
-    cr_expect_eq(put(c, "path=/none", tar_type, tar.data, tar.len)->status, 404);
-    cr_expect_eq(put(c, "path=/dir/file", tar_type, tar.data, tar.len)->status, 409);
-    cr_expect_eq(put(c, "path=/", tar_type, file.data, file.len)->status, 409);
-    cr_expect_eq(put(c, "path=/", tar_type, "garbage", 7)->status, 422);
+    cr_expect_eq(put(c, "path=/none", ld_tar_type, tar.data, tar.len)->status, 404);
+    cr_expect_eq(put(c, "path=/dir/file", ld_tar_type, tar.data, tar.len)->status, 409);
+    cr_expect_eq(put(c, "path=/", ld_tar_type, file.data, file.len)->status, 409);
+    cr_expect_eq(put(c, "path=/", ld_tar_type, "garbage", 7)->status, 422);
     cr_expect_eq(put(c, "path=/", "text/plain", "x", 1)->status, 415);
-    cr_expect_eq(put(c, "path=/x&mode=9", octets, "x", 1)->status, 400);
-    cr_expect_eq(get(c, "path=/dir", octets)->status, 409);
+    cr_expect_eq(put(c, "path=/x&mode=9", ld_octets, "x", 1)->status, 400);
+    cr_expect_eq(get(c, "path=/dir", ld_octets)->status, 409);
     cr_expect_eq(get(c, "path=/dir/file", "application/json")->status, 409);
-    cr_expect_eq(get(c, "path=relative", octets)->status, 400);
+    cr_expect_eq(get(c, "path=relative", ld_octets)->status, 400);
     (void)ld_want_error(c, "conflict", "DELETE", NULL, "/v1/volumes/data/files?path=/dir");
     (void)ld_want_error(c, "invalid", "DELETE", NULL, "/v1/volumes/data/files?path=/&recursive=1");
     (void)ld_want(c, 204, "DELETE", NULL, "/v1/volumes/data/files?path=/dir&recursive=1");
@@ -149,15 +136,15 @@ LD_API_TEST(volume_files, are_those_its_containers_see)
     ld_have_base(c);
     (void)ld_create(c, "web", "base",
                     "'mounts':[{'type':'volume','source':'data','target':'/srv/data'}]");
-    cr_expect_eq(put(c, "path=/before", octets, "1", 1)->status, 200);
+    cr_expect_eq(put(c, "path=/before", ld_octets, "1", 1)->status, 200);
     at = ld_mount(c, "web");
-    cr_expect_eq(put(c, "path=/during", octets, "2", 1)->status, 200);
+    cr_expect_eq(put(c, "path=/during", ld_octets, "2", 1)->status, 200);
     ld_test_sh("cd %s/srv/data && test \"$(cat before during)\" = 12 && echo 3 > inside", at.s);
-    cr_expect_str_eq(get(c, "path=/inside", octets)->body, "3\n");
+    cr_expect_str_eq(get(c, "path=/inside", ld_octets)->body, "3\n");
     (void)ld_want(c, 204, "DELETE", NULL, "/v1/volumes/data/files?path=/inside");
     ld_test_sh("test ! -e %s/srv/data/inside", at.s);
     ld_unmount(c, "web");
-    cr_expect_str_eq(get(c, "path=/during", octets)->body, "2");
+    cr_expect_str_eq(get(c, "path=/during", ld_octets)->body, "2");
 }
 
 /* What is in it before its first mount is never hidden or replaced by the image's content. */
@@ -168,7 +155,7 @@ LD_API_TEST(volume_files, written_first_keep_the_volume_from_being_seeded)
     ld_have_app(c); /* /data/seed */
     (void)ld_create(c, "web", "app",
                     "'mounts':[{'type':'volume','source':'data','target':'/data'}]");
-    cr_expect_eq(put(c, "path=/mine", octets, "1", 1)->status, 200);
+    cr_expect_eq(put(c, "path=/mine", ld_octets, "1", 1)->status, 200);
     at = ld_mount(c, "web");
     ld_test_sh("test \"$(ls %s/data)\" = mine", at.s);
     ld_unmount(c, "web");
@@ -212,7 +199,7 @@ LD_API_TEST(volume_files, written_while_a_volume_is_seeded_stay)
             usleep((useconds_t)(i * 100));
         reply = ld_call(c, &(struct ld_call){.method = "PUT",
                                              .target = target.s,
-                                             .content_type = octets,
+                                             .content_type = ld_octets,
                                              .body = "x",
                                              .body_len = 1});
         cr_expect_eq(reply->status, 200, "%s", reply->body);
@@ -250,12 +237,12 @@ LD_API_TEST(volume_files, never_leave_the_volume)
                dir.s);
     before = ld_tree_digest("/mnt/outside");
     for (size_t i = 0; i < LD_ARRAY_LEN(reads); i++)
-        cr_expect_neq(get(c, reads[i], octets)->status, 200, "%s", reads[i]);
-    cr_expect_neq(put(c, "path=/abs/evil", octets, "x", 1)->status, 200);
+        cr_expect_neq(get(c, reads[i], ld_octets)->status, 200, "%s", reads[i]);
+    cr_expect_neq(put(c, "path=/abs/evil", ld_octets, "x", 1)->status, 200);
     (void)ld_want_error(c, "not_found", "DELETE", NULL, "/v1/volumes/data/files?path=/abs/mark");
-    (void)put(c, "path=/", tar_type, tar.data, tar.len);
-    cr_expect_eq(put(c, "path=/", tar_type, up.data, up.len)->status, 422);
-    cr_expect_eq(put(c, "path=/", tar_type, hard.data, hard.len)->status, 422);
+    (void)put(c, "path=/", ld_tar_type, tar.data, tar.len);
+    cr_expect_eq(put(c, "path=/", ld_tar_type, up.data, up.len)->status, 422);
+    cr_expect_eq(put(c, "path=/", ld_tar_type, hard.data, hard.len)->status, 422);
 
     swapper = fork();
     if (swapper == 0) {
@@ -269,9 +256,9 @@ LD_API_TEST(volume_files, never_leave_the_volume)
     for (int i = 0; i < 200; i++) {
         const struct ld_reply *reply;
 
-        (void)put(c, "path=/d/new", octets, "x", 1);
-        (void)put(c, "path=/d", tar_type, tar.data, tar.len);
-        reply = get(c, "path=/d/mark", octets);
+        (void)put(c, "path=/d/new", ld_octets, "x", 1);
+        (void)put(c, "path=/d", ld_tar_type, tar.data, tar.len);
+        reply = get(c, "path=/d/mark", ld_octets);
         cr_expect_neq(reply->status, 200);
         (void)ld_call(c, &(struct ld_call){.method = "DELETE",
                                            .target = "/v1/volumes/data/files?path=/d/mark"});
@@ -295,8 +282,8 @@ LD_API_TEST(volume_files, of_special_kinds_are_told_and_never_opened)
     json = get(c, "path=/", "application/json")->json;
     cr_expect_str_eq(ld_str(json, "items.0.type"), "fifo");
     cr_expect_str_eq(ld_str(json, "items.1.type"), "char_device");
-    cr_expect_eq(get(c, "path=/fifo", octets)->status, 409);
-    cr_expect_eq(get(c, "path=/null", octets)->status, 409);
+    cr_expect_eq(get(c, "path=/fifo", ld_octets)->status, 409);
+    cr_expect_eq(get(c, "path=/null", ld_octets)->status, 409);
 }
 
 LD_API_TEST(volume_files, of_a_damaged_volume_are_refused)
@@ -307,8 +294,8 @@ LD_API_TEST(volume_files, of_a_damaged_volume_are_refused)
     ld_daemon_again(d);
     (void)ld_want(c, 500, "HEAD", NULL, "/v1/volumes/data/files?path=/");
     (void)ld_want_error(c, "corrupt", "GET", NULL, "/v1/volumes/data/files?path=/");
-    cr_expect_eq(put(c, "path=/x", octets, "x", 1)->status, 500);
-    cr_expect_str_eq(ld_str(put(c, "path=/x", octets, "x", 1)->json, "error.code"), "corrupt");
+    cr_expect_eq(put(c, "path=/x", ld_octets, "x", 1)->status, 500);
+    cr_expect_str_eq(ld_str(put(c, "path=/x", ld_octets, "x", 1)->json, "error.code"), "corrupt");
     (void)ld_want_error(c, "corrupt", "DELETE", NULL, "/v1/volumes/data/files?path=/x");
 }
 
@@ -324,13 +311,13 @@ LD_TEST(volume_files, say_no_space_and_change_nothing_on_a_full_disk)
     c = d->client;
     ld_test_sh("head -c 300M /dev/zero | tr '\\0' x > /mnt/in");
     (void)ld_want(c, 201, "POST", "{'name':'data'}", "/v1/volumes");
-    cr_expect_eq(put(c, "path=/file", octets, "old", 3)->status, 200);
+    cr_expect_eq(put(c, "path=/file", ld_octets, "old", 3)->status, 200);
     reply = ld_call(c, &(struct ld_call){.method = "PUT",
                                          .target = "/v1/volumes/data/files?path=/file",
-                                         .content_type = octets,
+                                         .content_type = ld_octets,
                                          .body_fd = in});
     cr_expect_eq(reply->status, 507, "%d %s", reply->status, reply->body);
-    cr_expect_str_eq(get(c, "path=/file", octets)->body, "old");
+    cr_expect_str_eq(get(c, "path=/file", ld_octets)->body, "old");
     ld_api_finish(d);
 }
 
