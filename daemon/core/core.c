@@ -58,6 +58,12 @@ static void on_store_event(void *arg, uint64_t newest_id)
     ld_loop_post(core->loop, tell_event, core);
 }
 
+/* A removed layer or container is read by nobody any more. */
+static void on_pin_free(void *arg)
+{
+    ld_core_kick_reaper(arg);
+}
+
 static int open_all(struct ld_core *core, struct ld_err *err)
 {
     static const struct ld_store_options options = {.is_loop = ld_is_loop_running};
@@ -80,6 +86,7 @@ static int open_all(struct ld_core *core, struct ld_err *err)
         ld_recover(core, err) < 0)
         return -1;
     ld_store_on_events(core->store, on_store_event, core);
+    ld_pins_on_free(core->pins, on_pin_free, core);
     ld_reserve_keep(&core->root);
     if (core->refusal)
         return 0;
@@ -116,6 +123,8 @@ void ld_core_close(struct ld_core *core)
 {
     if (!core)
         return;
+    if (core->pins)
+        ld_pins_on_free(core->pins, NULL, NULL);
     ld_reaper_free(core->reaper);
     ld_folder_free(core->folder);
     ld_inflight_free(core->inflight);

@@ -10,12 +10,15 @@
 struct pin {
     ld_sid sid;
     size_t n;
+    bool is_waited_for;
     UT_hash_handle hh;
 };
 
 struct ld_pins {
     pthread_mutex_t lock;
     struct pin *set;
+    void (*on_free)(void *arg);
+    void *on_free_arg;
 };
 
 struct ld_pins *ld_pins_new(void)
@@ -54,17 +57,26 @@ void ld_pins_add(struct ld_pins *pins, const ld_sid *sids, size_t n)
 
 void ld_pins_drop(struct ld_pins *pins, const ld_sid *sids, size_t n)
 {
+    void (*on_free)(void *arg) = NULL;
+    void *arg = NULL;
+
     pthread_mutex_lock(&pins->lock);
     for (size_t i = 0; i < n; i++) {
         struct pin *pin;
 
         HASH_FIND(hh, pins->set, &sids[i], sizeof(sids[i]), pin);
-        if (pin && --pin->n == 0) {
-            HASH_DEL(pins->set, pin);
-            free(pin);
+        if (!pin || --pin->n > 0)
+            continue;
+        if (pin->is_waited_for) {
+            on_free = pins->on_free;
+            arg = pins->on_free_arg;
         }
+        HASH_DEL(pins->set, pin);
+        free(pin);
     }
     pthread_mutex_unlock(&pins->lock);
+    if (on_free)
+        on_free(arg);
 }
 
 bool ld_pins_has(struct ld_pins *pins, ld_sid sid)
@@ -75,4 +87,24 @@ bool ld_pins_has(struct ld_pins *pins, ld_sid sid)
     HASH_FIND(hh, pins->set, &sid, sizeof(sid), pin);
     pthread_mutex_unlock(&pins->lock);
     return pin != NULL;
+}
+
+bool ld_pins_wait(struct ld_pins *pins, ld_sid sid)
+{
+    struct pin *pin;
+
+    pthread_mutex_lock(&pins->lock);
+    HASH_FIND(hh, pins->set, &sid, sizeof(sid), pin);
+    if (pin)
+        pin->is_waited_for = true;
+    pthread_mutex_unlock(&pins->lock);
+    return pin != NULL;
+}
+
+void ld_pins_on_free(struct ld_pins *pins, void (*fn)(void *arg), void *arg)
+{
+    pthread_mutex_lock(&pins->lock);
+    pins->on_free = fn;
+    pins->on_free_arg = arg;
+    pthread_mutex_unlock(&pins->lock);
 }

@@ -17,3 +17,8 @@ void ld_pins_free(struct ld_pins *pins);
 void ld_pins_add(struct ld_pins *pins, const ld_sid *sids, size_t n);
 void ld_pins_drop(struct ld_pins *pins, const ld_sid *sids, size_t n); /* as often as added */
 bool ld_pins_has(struct ld_pins *pins, ld_sid sid);
+
+/* The same for whoever waits until it is not: `fn` is called then, by who drops the last pin, with
+ * no lock held. The reaper would otherwise look again after half a minute only. */
+bool ld_pins_wait(struct ld_pins *pins, ld_sid sid);
+void ld_pins_on_free(struct ld_pins *pins, void (*fn)(void *arg), void *arg); /* one; or NULL */

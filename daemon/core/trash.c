@@ -287,7 +287,7 @@ static int delete_one(struct ld_core *core, const struct ld_trash *t, const bool
     struct ld_gone gone = {.sid = t->sid, .place = t->place};
     struct ld_sid_text name = ld_sid_name(t->sid);
 
-    if (ld_pins_has(core->pins, t->sid) || !ld_mounts_let_go(core->mounts, t->sid))
+    if (ld_pins_wait(core->pins, t->sid) || !ld_mounts_let_go(core->mounts, t->sid))
         return -EBUSY;
     ld_trash_take_one(core, &gone); /* the removal itself may have failed to */
     if (t->place == LD_PLACE_W && is_held_elsewhere(core, name.text, t->sid))
