@@ -10,6 +10,7 @@
 #include "api/list.h"
 #include "api/router.h"
 #include "api/routes.h"
+#include "api/volume_json.h"
 #include "daemon/base/fdio.h"
 #include "daemon/base/mem.h"
 #include "daemon/core/core.h"
@@ -20,7 +21,7 @@ struct volume_call {
     char id[65];
     struct ld_volume_spec spec;
     struct ld_volume_origin origin;
-    char *name, *labels;
+    char *name, *labels, *snapshot;
     char digest[72];
     struct ld_volume volume;
     struct ld_users users;
@@ -36,13 +37,14 @@ static void free_call(struct ld_call *call)
 
     free(c->name);
     free(c->labels);
+    free(c->snapshot);
     ld_volume_done(&c->volume);
     ld_users_done(&c->users);
     ld_removed_done(&c->removed);
     free(c);
 }
 
-static cJSON *volume_json(const struct ld_volume *v, const struct ld_users *users)
+struct cJSON *ld_volume_json(const struct ld_volume *v, const struct ld_users *users)
 {
     cJSON *json = cJSON_CreateObject();
 
@@ -68,7 +70,7 @@ static struct volume_call *new_call(struct ld_request *req, enum ld_lane lane,
 static void reply_volume(struct ld_call *call)
 {
     struct volume_call *c = (struct volume_call *)call;
-    cJSON *json = volume_json(&c->volume, &c->users);
+    cJSON *json = ld_volume_json(&c->volume, &c->users);
 
     if (c->with_usage)
         cJSON_AddItemToObject(json, "size", ld_json_usage(&c->usage));
@@ -163,11 +165,14 @@ static int read_clone(struct volume_call *c, struct ld_err *err)
 {
     const cJSON *body = ld_request_json(c->call.req);
     const char *name = NULL;
+    const char *snapshot = NULL;
 
-    if (ld_members_only(body, "", "name labels", err) < 0 ||
-        ld_member_string(body, "", "name", &name, err) < 0)
+    if (ld_members_only(body, "", "name labels snapshot", err) < 0 ||
+        ld_member_string(body, "", "name", &name, err) < 0 ||
+        ld_member_string(body, "", "snapshot", &snapshot, err) < 0)
         return -1;
     c->name = name ? ld_strdup(name) : NULL;
+    c->snapshot = snapshot ? ld_strdup(snapshot) : NULL;
     if (!cJSON_GetObjectItemCaseSensitive(body, "labels"))
         return 0; /* it has those of its origin then */
     return ld_json_labels(body, &c->labels, err);
@@ -182,10 +187,11 @@ static void make_clone(struct ld_request *req)
     if (ld_call_once(&c->call, create_again))
         return;
     if (read_clone(c, &err) < 0 ||
-        ld_volume_admit_clone(c->call.core, ld_request_param(req, "volume"), c->origin.live,
-                              &c->call.op, c->id, &err) < 0)
+        ld_volume_admit_clone(c->call.core, ld_request_param(req, "volume"),
+                              c->origin.live || c->snapshot, &c->call.op, c->id, &err) < 0)
         return ld_call_refuse(&c->call, &err);
     c->origin.id = c->id;
+    c->origin.snapshot = c->snapshot;
     c->origin.cancel = &c->call.op.cancel;
     c->spec = (struct ld_volume_spec){.name = c->name, .labels = c->labels, .origin = &c->origin};
     if (c->name)
@@ -240,7 +246,7 @@ static int list_page(struct ld_lister *lister, uint64_t after, size_t limit, str
         struct ld_users users LD_AUTO(ld_users_done) = {.n = 0};
 
         if (ld_store_volume_users(ld_core_store(lister->core), page.item[i].id, &users, err) < 0 ||
-            ld_list_item(list, volume_json(&page.item[i], &users), err) < 0)
+            ld_list_item(list, ld_volume_json(&page.item[i], &users), err) < 0)
             return -1;
     }
     return 0;

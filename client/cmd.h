@@ -17,6 +17,7 @@ extern const struct ld_cmd_group ld_cmds_layer;
 extern const struct ld_cmd_group ld_cmds_job;
 extern const struct ld_cmd_group ld_cmds_system;
 extern const struct ld_cmd_group ld_cmds_check; /* also "system …" */
+extern const struct ld_cmd_group ld_cmds_volume_snapshot;
 extern const struct ld_cmd_group ld_cmds_image_prune, ld_cmds_container_prune;
 extern const struct ld_cmd_group ld_cmds_volume_prune, ld_cmds_system_prune;
 extern const struct ld_cmd_group ld_cmds_other; /* inspect, api, help, completion */

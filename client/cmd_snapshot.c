@@ -12,13 +12,20 @@
 #include "daemon/base/err.h"
 #include "daemon/base/mem.h"
 
+/* Snapshots are of containers, or by commands named so of volumes. */
+static enum ld_kind owner_kind(const struct ld_cli *cli)
+{
+    return strncmp(cli->cmd->name, "volume ", strlen("volume ")) == 0 ? LD_KIND_VOLUME
+                                                                      : LD_KIND_CONTAINER;
+}
+
 /* "/v1/containers/C/snapshots/S", and "/TAIL". */
-static int snapshot_url(const char *container, const char *snapshot, const char *tail,
-                        struct ld_buf *url, struct ld_err *err)
+static int snapshot_url(const struct ld_cli *cli, const char *owner, const char *snapshot,
+                        const char *tail, struct ld_buf *url, struct ld_err *err)
 {
     if (!*snapshot)
         return ld_err_set(err, LD_E_INVALID, "the name of the snapshot is empty");
-    if (ld_object_url(LD_KIND_CONTAINER, container, "snapshots/", url, err) < 0)
+    if (ld_object_url(owner_kind(cli), owner, "snapshots/", url, err) < 0)
         return -1;
     ld_url_segment(url, snapshot);
     if (tail)
@@ -57,7 +64,7 @@ static int run_create(struct ld_cli *cli, struct ld_err *err)
     if (name)
         (void)cJSON_AddStringToObject(body, "name", name);
     if (ld_labels_from_args(cli->args, body, err) < 0 ||
-        ld_object_url(LD_KIND_CONTAINER, ld_args_get(cli->args, 0), "snapshots", &url, err) < 0)
+        ld_object_url(owner_kind(cli), ld_args_get(cli->args, 0), "snapshots", &url, err) < 0)
         return -1;
     if (ld_args_flag(cli->args, "live"))
         ld_url_query(&url, "live", "1");
@@ -65,7 +72,7 @@ static int run_create(struct ld_cli *cli, struct ld_err *err)
 }
 
 static const struct ld_opt create_opts[] = {
-    {"live", 0, NULL, false, "copy a mounted container while it changes", NULL},
+    {"live", 0, NULL, false, "copy it even while it is mounted and changes", NULL},
     LD_OPT_LABEL,
     LD_OPT_ONCE,
     LD_OPT_FORMAT,
@@ -87,7 +94,7 @@ static int run_ls(struct ld_cli *cli, struct ld_err *err)
     static const struct ld_list list = {columns, LD_ARRAY_LEN(columns), "name", add_snapshot};
     autobuf struct ld_buf url = LD_URL_INIT;
 
-    if (ld_object_url(LD_KIND_CONTAINER, ld_args_get(cli->args, 0), "snapshots", &url, err) < 0)
+    if (ld_object_url(owner_kind(cli), ld_args_get(cli->args, 0), "snapshots", &url, err) < 0)
         return -1;
     ld_list_add_filters(cli, &url);
     return ld_list_show(cli, ld_buf_str(&url), &list, err);
@@ -99,7 +106,8 @@ static int run_inspect(struct ld_cli *cli, struct ld_err *err)
 {
     autobuf struct ld_buf url = LD_URL_INIT;
 
-    if (snapshot_url(ld_args_get(cli->args, 0), ld_args_get(cli->args, 1), NULL, &url, err) < 0)
+    if (snapshot_url(cli, ld_args_get(cli->args, 0), ld_args_get(cli->args, 1), NULL, &url, err) <
+        0)
         return -1;
     return ld_object_print(cli, ld_buf_str(&url), err);
 }
@@ -110,7 +118,7 @@ static int remove_snapshot(struct ld_cli *cli, const char *name, struct ld_err *
 {
     autobuf struct ld_buf url = LD_URL_INIT;
 
-    if (snapshot_url(ld_args_get(cli->args, 0), name, NULL, &url, err) < 0)
+    if (snapshot_url(cli, ld_args_get(cli->args, 0), name, NULL, &url, err) < 0)
         return -1;
     return ld_remove_at(cli, &url, name, err);
 }
@@ -130,8 +138,8 @@ static int run_rollback(struct ld_cli *cli, struct ld_err *err)
     autobuf struct ld_buf url = LD_URL_INIT;
     autojson cJSON *container = NULL;
 
-    if (snapshot_url(ld_args_get(cli->args, 0), ld_args_get(cli->args, 1), "rollback", &url, err) <
-            0 ||
+    if (snapshot_url(cli, ld_args_get(cli->args, 0), ld_args_get(cli->args, 1), "rollback", &url,
+                     err) < 0 ||
         ld_api_json(cli, "POST", ld_buf_str(&url), NULL, &container, err) < 0)
         return -1;
     print_name(cli, container);
@@ -245,3 +253,55 @@ static const struct ld_cmd cmds[] = {
 
 const struct ld_cmd_group ld_cmds_snapshot = {"snapshot", "States of containers to return to", cmds,
                                               LD_ARRAY_LEN(cmds)};
+
+static const struct ld_cmd volume_cmds[] = {
+    {
+        .name = "volume snapshot",
+        .operands = "VOLUME [NAME]",
+        .min_operands = 1,
+        .max_operands = 2,
+        .complete = "volume",
+        .summary = "Take a snapshot of a volume and print its name",
+        .details = "A copy of what it holds, reflinked where the file system can. Refused, with "
+                   "exit status 4, while a container has it mounted, unless with --live.",
+        .opts = LD_CMD_OPTS(create_opts),
+        .run = run_create,
+    },
+    {
+        .name = "volume snapshots",
+        .operands = "VOLUME",
+        .min_operands = 1,
+        .max_operands = 1,
+        .complete = "volume",
+        .summary = "List a volume's snapshots, oldest first",
+        .details = "Filters: name=GLOB, label=KEY[=VALUE], until=TIME or a duration such as 24h "
+                   "(taken before).",
+        .opts = LD_CMD_OPTS(list_opts),
+        .run = run_ls,
+    },
+    {
+        .name = "volume rm-snapshot",
+        .operands = "VOLUME SNAPSHOT...",
+        .min_operands = 2,
+        .max_operands = LD_OPERANDS_MANY,
+        .complete = "volume",
+        .summary = "Remove snapshots of a volume",
+        .opts = LD_CMD_OPTS(rm_opts),
+        .run = run_rm,
+    },
+    {
+        .name = "volume rollback",
+        .operands = "VOLUME SNAPSHOT",
+        .min_operands = 2,
+        .max_operands = 2,
+        .complete = "volume",
+        .summary = "Return a volume to a snapshot",
+        .details = "What it holds is destroyed, unless a snapshot has it; newer snapshots stay. No "
+                   "container may have it mounted.",
+        .opts = LD_CMD_OPTS(show_opts),
+        .run = run_rollback,
+    },
+};
+
+const struct ld_cmd_group ld_cmds_volume_snapshot = {"volume", NULL, volume_cmds,
+                                                     LD_ARRAY_LEN(volume_cmds)};

@@ -19,6 +19,7 @@ const struct ld_cmd_group *const ld_cmds_all[] = {
     &ld_cmds_snapshot,
     &ld_cmds_volume,
     &ld_cmds_volume_files,
+    &ld_cmds_volume_snapshot,
     &ld_cmds_volume_prune,
     &ld_cmds_trash,
     &ld_cmds_layer,

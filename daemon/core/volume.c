@@ -57,7 +57,8 @@ int ld_volume_admit_clone(struct ld_core *core, const char *text, bool live, str
 
 /* ---- the directory of a new one ---- */
 
-static int refuse_mounted(struct ld_core *core, const struct ld_volume *v, struct ld_err *err)
+int ld_volume_refuse_mounted(struct ld_core *core, const struct ld_volume *v, bool could_be_live,
+                             struct ld_err *err)
 {
     LD_AUTO(ld_users_done) struct ld_users users = {.n = 0};
 
@@ -67,21 +68,48 @@ static int refuse_mounted(struct ld_core *core, const struct ld_volume *v, struc
         return 0;
     (void)ld_err_set(err, LD_E_IN_USE, "volume '%s' is mounted by %zu container%s",
                      v->name ? v->name : v->id, users.n, users.n == 1 ? "" : "s");
-    (void)ld_err_hint(err, "unmount them first, or have it copied while it changes (live)");
+    (void)ld_err_hint(err, "unmount them first%s",
+                      could_be_live ? ", or have it copied while it changes (live)" : "");
     return ld_users_details(&users, err);
 }
 
-static int copy_content(struct ld_core *core, const struct ld_volume_origin *origin, int to,
+/* A private clone of volumes/SID, which is pinned until it is closed. */
+static int open_view(struct ld_core *core, ld_sid sid, struct ld_volume_view *ret)
+{
+    int fd;
+
+    ld_pins_add(core->pins, &sid, 1);
+    fd = ld_mount_clone(core->root.volumes_fd, ld_sid_name(sid).text, LD_CLONE_GUARDED);
+    if (fd < 0) {
+        ld_pins_drop(core->pins, &sid, 1);
+        return fd;
+    }
+    *ret = (struct ld_volume_view){.core = core, .sid = sid, .fd = fd};
+    return 0;
+}
+
+static int view_snapshot(struct ld_core *core, ld_sid sid, struct ld_volume_view *ret,
+                         struct ld_err *err)
+{
+    int r = open_view(core, sid, ret);
+
+    if (r == -ENOENT)
+        return ld_err_set(err, LD_E_CORRUPT, "the directory of the snapshot is missing");
+    return r < 0 ? ld_err_sys(err, r, "open the snapshot") : 0;
+}
+
+static int copy_content(struct ld_core *core, const struct ld_volume_source *from, int to,
                         struct ld_err *err)
 {
     struct ld_volume_view view = {.fd = -EBADF};
     struct ld_layers plain = {.root = &view.fd, .n = 1, .form = LD_FORM_PLAIN};
     int rc, r;
 
-    if (ld_volume_view(core, origin->id, &view, err) < 0)
+    if ((from->snapshot_sid ? view_snapshot(core, from->snapshot_sid, &view, err)
+                            : ld_volume_view(core, from->id, &view, err)) < 0)
         return -1;
-    rc = (origin->live ? ld_tree_copy_live : ld_tree_copy)(&plain, to, LD_FORM_PLAIN,
-                                                           origin->cancel, err);
+    rc = (from->live ? ld_tree_copy_live : ld_tree_copy)(&plain, to, LD_FORM_PLAIN, from->cancel,
+                                                         err);
     ld_volume_view_close(&view);
     if (rc < 0)
         return -1;
@@ -89,9 +117,8 @@ static int copy_content(struct ld_core *core, const struct ld_volume_origin *ori
     return r < 0 ? ld_err_sys(err, r, "write the copy") : 0;
 }
 
-/* Aside, synced, then in its place. */
-static int make_copy(struct ld_core *core, const struct ld_volume_origin *origin, ld_sid sid,
-                     struct ld_err *err)
+static int copy_aside(struct ld_core *core, const struct ld_volume_source *from, ld_sid sid,
+                      struct ld_err *err)
 {
     struct ld_sid_text name = ld_sid_name(sid);
     autofree char *aside = ld_asprintf("clone-%s", name.text);
@@ -100,7 +127,7 @@ static int make_copy(struct ld_core *core, const struct ld_volume_origin *origin
 
     if (to < 0)
         return ld_err_sys(err, to, "stage the copy");
-    rc = copy_content(core, origin, to, err);
+    rc = copy_content(core, from, to, err);
     if (rc == 0 && renameat2(core->root.staging_fd, aside, core->root.volumes_fd, name.text,
                              RENAME_NOREPLACE) < 0)
         rc = ld_err_sys(err, -errno, "put the copy in place");
@@ -111,11 +138,23 @@ static int make_copy(struct ld_core *core, const struct ld_volume_origin *origin
     return rc;
 }
 
-/* Takes over from the origin what the clone has from it. */
-static int inherit(struct ld_core *core, const struct ld_volume_origin *origin, struct ld_volume *v,
+int ld_volume_copy(struct ld_core *core, const struct ld_volume_source *from, ld_sid sid,
                    struct ld_err *err)
 {
+    if (ld_making_begin(core, sid, err) < 0)
+        return -1;
+    if (copy_aside(core, from, sid, err) == 0)
+        return 0;
+    ld_making_end(core, sid);
+    return -1;
+}
+
+/* Takes over from the origin what the clone has from it. */
+static int inherit(struct ld_core *core, const struct ld_volume_origin *origin, struct ld_volume *v,
+                   struct ld_volume_source *ret, struct ld_err *err)
+{
     struct ld_volume from LD_AUTO(ld_volume_done) = {.sid = 0};
+    struct ld_snapshot s LD_AUTO(ld_snapshot_done) = {.id = NULL};
     struct ld_volume other LD_AUTO(ld_volume_done) = {.sid = 0};
     struct ld_err lookup = LD_ERR_INIT;
 
@@ -124,8 +163,15 @@ static int inherit(struct ld_core *core, const struct ld_volume_origin *origin, 
     /* Asked again in its transaction; but nothing should be copied only to be refused. */
     if (v->name && ld_store_volume_by_name(core->store, v->name, &other, &lookup) == 0)
         return ld_err_set(err, LD_E_EXISTS, "there is a volume '%s' already", v->name);
-    if (!origin->live && refuse_mounted(core, &from, err) < 0)
+    if (origin->snapshot &&
+        ld_store_snapshot_find(core->store, origin->id, origin->snapshot, &s, err) < 0)
         return -1;
+    if (!s.id && !origin->live && ld_volume_refuse_mounted(core, &from, true, err) < 0)
+        return -1;
+    *ret = (struct ld_volume_source){.id = origin->id,
+                                     .snapshot_sid = s.volume_sid,
+                                     .live = origin->live && !s.id,
+                                     .cancel = origin->cancel};
     v->seeded = from.seeded;
     if (!v->labels && from.labels)
         v->labels = ld_strdup(from.labels);
@@ -134,10 +180,16 @@ static int inherit(struct ld_core *core, const struct ld_volume_origin *origin, 
 
 static int make_empty(struct ld_core *core, ld_sid sid, struct ld_err *err)
 {
-    int fd = ld_make_dir(core->root.volumes_fd, ld_sid_name(sid).text, 0755);
+    int fd;
 
+    if (ld_making_begin(core, sid, err) < 0)
+        return -1;
+    fd = ld_make_dir(core->root.volumes_fd, ld_sid_name(sid).text, 0755);
     ld_close(fd);
-    return fd < 0 ? ld_err_sys(err, fd, "make its directory") : 0;
+    if (fd >= 0)
+        return 0;
+    ld_making_end(core, sid);
+    return ld_err_sys(err, fd, "make its directory");
 }
 
 /* Its storage id, pinned on success: whoever looks for what nobody uses leaves it alone. */
@@ -159,6 +211,7 @@ static int begin(struct ld_core *core, const struct ld_volume_spec *spec, struct
 static int prepare(struct ld_core *core, const struct ld_volume_spec *spec, struct ld_volume *v,
                    struct ld_err *err)
 {
+    struct ld_volume_source from = {.id = NULL};
     char id[65];
     int rc;
 
@@ -169,17 +222,13 @@ static int prepare(struct ld_core *core, const struct ld_volume_spec *spec, stru
     v->labels = spec->labels ? ld_strdup(spec->labels) : NULL;
     v->spec_digest = spec->spec_digest ? ld_strdup(spec->spec_digest) : NULL;
     v->created_ns = ld_now_ns();
-    if ((spec->origin && inherit(core, spec->origin, v, err) < 0) ||
-        ld_making_begin(core, v->sid, err) < 0)
+    if (spec->origin && inherit(core, spec->origin, v, &from, err) < 0)
         return -1;
-    rc = spec->origin ? make_copy(core, spec->origin, v->sid, err) : make_empty(core, v->sid, err);
-    if (rc == 0)
-        return 0;
-    ld_making_end(core, v->sid);
-    return ld_err_prefix(err, "volume '%s'", spec->name ? spec->name : id);
+    rc = spec->origin ? ld_volume_copy(core, &from, v->sid, err) : make_empty(core, v->sid, err);
+    return rc < 0 ? ld_err_prefix(err, "volume '%s'", spec->name ? spec->name : id) : 0;
 }
 
-static void discard(struct ld_core *core, ld_sid sid)
+void ld_volume_discard(struct ld_core *core, ld_sid sid)
 {
     /* Unknown to anybody. */
     ld_trash_discard(core, core->root.volumes_fd, ld_sid_name(sid).text);
@@ -227,7 +276,7 @@ static int create_new(struct ld_core *core, const struct ld_write *w,
         return -1;
     if (ld_store_volume_add(core->store, &with, v, err) < 0) {
         if (!ld_is_undecided(err))
-            discard(core, v->sid);
+            ld_volume_discard(core, v->sid);
         return -1;
     }
     ld_making_end(core, v->sid);
@@ -271,10 +320,10 @@ static int make_or_find(struct ld_core *core, const struct ld_write *w,
         if (*ret_made)
             ld_making_end(core, v->sid);
         else
-            discard(core, v->sid);
+            ld_volume_discard(core, v->sid);
         return 0;
     }
-    discard(core, v->sid);
+    ld_volume_discard(core, v->sid);
     return -1;
 }
 
@@ -338,22 +387,18 @@ int ld_volume_view(struct ld_core *core, const char *id, struct ld_volume_view *
 {
     struct ld_volume v LD_AUTO(ld_volume_done) = {.sid = 0};
     const char *shown;
-    int fd;
+    int r;
 
     if (ld_store_volume_get(core->store, id, &v, err) < 0)
         return -1;
     shown = v.name ? v.name : v.id;
     if (v.damage)
         return ld_err_set(err, LD_E_CORRUPT, "volume '%s' is damaged: %s", shown, v.damage);
-    ld_pins_add(core->pins, &v.sid, 1);
-    fd = ld_mount_clone(core->root.volumes_fd, ld_sid_name(v.sid).text, LD_CLONE_GUARDED);
-    if (fd < 0) {
-        ld_pins_drop(core->pins, &v.sid, 1);
-        (void)ld_err_sys(err, fd, "open volume '%s'", shown);
-        return blame_removal(core, id, err);
-    }
-    *ret = (struct ld_volume_view){.core = core, .sid = v.sid, .fd = fd};
-    return 0;
+    r = open_view(core, v.sid, ret);
+    if (r == 0)
+        return 0;
+    (void)ld_err_sys(err, r, "open volume '%s'", shown);
+    return blame_removal(core, id, err);
 }
 
 void ld_volume_view_close(struct ld_volume_view *view)

@@ -11,6 +11,7 @@ struct ld_op;
 /* What a clone is made from. */
 struct ld_volume_origin {
     const char *id;
+    const char *snapshot; /* this state of it; NULL: the present one */
     bool live; /* copied even while a container has it mounted: what vanishes is left out */
     const bool *cancel; /* polled while it is copied */
 };
@@ -35,7 +36,8 @@ int ld_volume_admit(struct ld_core *core, const char *text, bool exclusive, stru
 int ld_volume_admit_files(struct ld_core *core, const char *text, bool will_write, struct ld_op *op,
                           char ret_id[65], struct ld_err *err);
 
-/* Loop: the keys of a clone's origin, exclusive unless it is live, so that nobody mounts it. */
+/* Loop: the keys of a copy's origin, exclusive unless it is live (or a snapshot), so that nobody
+ * mounts it. */
 int ld_volume_admit_clone(struct ld_core *core, const char *text, bool live, struct ld_op *op,
                           char ret_id[65], struct ld_err *err);
 
@@ -71,6 +73,24 @@ struct ld_volume_view {
 int ld_volume_view(struct ld_core *core, const char *id, struct ld_volume_view *ret,
                    struct ld_err *err);
 void ld_volume_view_close(struct ld_volume_view *view); /* a closed one is fine */
+
+/* A directory to copy: the volume, or one of its snapshots. */
+struct ld_volume_source {
+    const char *id;
+    ld_sid snapshot_sid; /* 0: the volume itself */
+    bool live;
+    const bool *cancel;
+};
+/* Copies it to volumes/SID, reflinked where the file system can: aside, synced, then in its place,
+ * marked as being made (making.h) until the caller ends that; after a failure nothing is left.
+ * corrupt; canceled. Worker. */
+int ld_volume_copy(struct ld_core *core, const struct ld_volume_source *from, ld_sid sid,
+                   struct ld_err *err);
+/* A copy that is not recorded after all. */
+void ld_volume_discard(struct ld_core *core, ld_sid sid);
+/* in_use names the containers that have it mounted; under v:ID held exclusively. */
+int ld_volume_refuse_mounted(struct ld_core *core, const struct ld_volume *v, bool could_be_live,
+                             struct ld_err *err);
 
 /* The containers that have it mounted now, or are held by a process in another mount namespace.
  * Nobody mounts it while v:ID is held exclusively. Worker. */

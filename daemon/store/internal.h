@@ -139,6 +139,17 @@ int ld_container_living(struct ld_tx *tx, const char *id, uint64_t if_match,
 /* The row of a container goes with its snapshots and the layers that only they needed. */
 int ld_container_destroy(struct ld_tx *tx, const char *id, struct ld_removed *removed,
                          struct ld_err *err) ld_must_check;
+/* Of an owner, container or volume. row: 1, 0: none. name_free: exists. insert: a volume's has its
+ * volume_sid set. */
+int ld_snapshot_row(struct ld_db *db, const char *owner, const char *id, struct ld_snapshot *ret,
+                    struct ld_err *err) ld_must_check;
+int ld_snapshot_name_free(struct ld_tx *tx, const struct ld_snapshot *s, const char *owner,
+                          struct ld_err *err) ld_must_check;
+int ld_snapshot_insert(struct ld_tx *tx, const struct ld_snapshot *s, const char *owner, ld_sid tip,
+                       struct ld_err *err) ld_must_check;
+/* All snapshots of a volume that is gone for good. */
+int ld_volume_snapshots_drop(struct ld_tx *tx, const char *volume, struct ld_removed *removed,
+                             struct ld_err *err) ld_must_check;
 /* A living volume leaves (event, trash row, own row); who uses it was checked. */
 int ld_volume_drop(struct ld_tx *tx, const struct ld_volume *v, int64_t keep_ns,
                    struct ld_removed *removed, struct ld_err *err) ld_must_check;

@@ -107,14 +107,15 @@ struct ld_container {
     int64_t removed_ns;
 };
 
-/* A named tip of a container: removed with it. */
+/* A named tip of a container, or a copy of a volume: removed with it. */
 struct ld_snapshot {
     char *id;
-    char *owner_id; /* the container */
-    char *name;     /* NULL: none; unique among those of its container */
-    char *labels;   /* JSON object, never NULL when read */
-    ld_sid tip_sid; /* 0: of a container without layers */
-    bool fuzzy;     /* taken while the container was written to */
+    char *owner_id;    /* the container or volume */
+    char *name;        /* NULL: none; unique among those of its owner */
+    char *labels;      /* JSON object, never NULL when read */
+    ld_sid tip_sid;    /* 0: of a container without layers, or of a volume */
+    ld_sid volume_sid; /* of a volume: the copy, volumes/SID; 0: of a container */
+    bool fuzzy;        /* taken while its owner was written to */
     int64_t created_ns;
     uint64_t version;
 };
@@ -175,7 +176,7 @@ const char *ld_place_dir(enum ld_place place); /* "layers", "w", "volumes" */
 struct ld_trash {
     ld_sid sid;
     enum ld_place place; /* where it comes from */
-    char *kind;          /* layer, container, volume */
+    char *kind;          /* layer, container, volume, snapshot (of a volume) */
     char *owner_id;      /* its id; a layer's chain ID or NULL */
     char *owner_name;
     int64_t removed_ns;

@@ -204,7 +204,12 @@ static const char step_5[] =
     "CREATE INDEX held_by_upper ON held(upper_sid);"
     "CREATE INDEX containers_by_base ON containers(base_sid) WHERE base_sid IS NOT NULL;";
 
-static const char *const steps[] = {step_1, step_2, step_3, step_4, step_5};
+/* Snapshots of volumes: each a directory of its own, beside those of the volumes. */
+static const char step_6[] = "ALTER TABLE snapshots ADD COLUMN volume_sid INTEGER;"
+                             "CREATE UNIQUE INDEX snapshots_by_volume_sid ON snapshots(volume_sid)"
+                             "  WHERE volume_sid IS NOT NULL;";
+
+static const char *const steps[] = {step_1, step_2, step_3, step_4, step_5, step_6};
 const struct ld_schema ld_schema = {.steps = steps, .n_steps = LD_ARRAY_LEN(steps)};
 
 static int read_pragma(struct ld_db *db, const char *text, int64_t *ret, struct ld_err *err)

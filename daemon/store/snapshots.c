@@ -10,7 +10,7 @@
 #include "daemon/base/mem.h"
 #include "daemon/store/internal.h"
 
-#define COLUMNS "seq, id, owner_id, name, labels, tip_sid, fuzzy, created_ns, version"
+#define COLUMNS "seq, id, owner_id, name, labels, tip_sid, fuzzy, created_ns, version, volume_sid"
 
 /* ---- reading ---- */
 
@@ -25,6 +25,7 @@ static void read_snapshot(sqlite3_stmt *stmt, struct ld_snapshot *s)
         .fuzzy = ld_col_int(stmt, 6) != 0,
         .created_ns = ld_col_int(stmt, 7),
         .version = ld_col_u64(stmt, 8),
+        .volume_sid = ld_col_u64(stmt, 9),
     };
 }
 
@@ -45,8 +46,8 @@ static int get_by(struct ld_db *db, const char *sql, const char *owner, const ch
     return rc;
 }
 
-static int get_by_id(struct ld_db *db, const char *owner, const char *id, struct ld_snapshot *ret,
-                     struct ld_err *err)
+int ld_snapshot_row(struct ld_db *db, const char *owner, const char *id, struct ld_snapshot *ret,
+                    struct ld_err *err)
 {
     return get_by(db, "SELECT " COLUMNS " FROM snapshots WHERE owner_id = ?1 AND id = ?2", owner,
                   id, ret, err);
@@ -74,7 +75,7 @@ static int get_by_prefix(struct ld_db *db, const char *owner, const char *prefix
     ld_bind(stmt, 1, owner);
     ld_bind(stmt, 2, prefix);
     rc = ld_only_id(stmt, "snapshot", prefix, &id, err);
-    return rc > 0 ? get_by_id(db, owner, id, ret, err) : rc;
+    return rc > 0 ? ld_snapshot_row(db, owner, id, ret, err) : rc;
 }
 
 int ld_store_snapshot_find(struct ld_store *store, const char *owner, const char *text,
@@ -86,7 +87,7 @@ int ld_store_snapshot_find(struct ld_store *store, const char *owner, const char
     if (ld_read_begin(store, LD_READ_POINT, &read, err) < 0)
         return -1;
     if (ld_text_is_id(text))
-        rc = get_by_id(read.db, owner, text, ret, err);
+        rc = ld_snapshot_row(read.db, owner, text, ret, err);
     if (rc == 0)
         rc = get_by_name(read.db, owner, text, ret, err);
     if (rc == 0 && ld_text_is_prefix(text))
@@ -241,8 +242,8 @@ static int move_to(struct ld_tx *tx, const char *container, ld_sid tip, ld_sid u
     return ld_sql_done(stmt, err);
 }
 
-static int check_name_free(struct ld_tx *tx, const struct ld_snapshot *s, const char *owner,
-                           struct ld_err *err)
+int ld_snapshot_name_free(struct ld_tx *tx, const struct ld_snapshot *s, const char *owner,
+                          struct ld_err *err)
 {
     LD_AUTO(ld_snapshot_done) struct ld_snapshot other = {0};
     int rc = s->name ? get_by_name(tx->db, owner, s->name, &other, err) : 0;
@@ -250,13 +251,13 @@ static int check_name_free(struct ld_tx *tx, const struct ld_snapshot *s, const 
     return rc > 0 ? ld_err_taken(err, "snapshot", s->name, other.id) : rc;
 }
 
-static int insert_snapshot(struct ld_tx *tx, const struct ld_snapshot *s, const char *owner,
-                           ld_sid tip, struct ld_err *err)
+int ld_snapshot_insert(struct ld_tx *tx, const struct ld_snapshot *s, const char *owner, ld_sid tip,
+                       struct ld_err *err)
 {
     autosql stmt = ld_sql(tx->db,
                           "INSERT INTO snapshots(id, owner_kind, owner_id, name, labels, tip_sid,"
-                          " fuzzy, created_ns) VALUES(?1, 'container', ?2, ?3, json(?4), ?5, ?6,"
-                          " ?7)",
+                          " fuzzy, created_ns, volume_sid) VALUES(?1, iif(?8 IS NULL, 'container',"
+                          " 'volume'), ?2, ?3, json(?4), ?5, ?6, ?7, ?8)",
                           err);
 
     if (!stmt)
@@ -268,6 +269,7 @@ static int insert_snapshot(struct ld_tx *tx, const struct ld_snapshot *s, const 
     ld_bind_id(stmt, 5, tip);
     ld_bind(stmt, 6, s->fuzzy);
     ld_bind(stmt, 7, s->created_ns ? s->created_ns : tx->now_ns);
+    ld_bind_id(stmt, 8, s->volume_sid);
     return ld_sql_done(stmt, err);
 }
 
@@ -280,7 +282,7 @@ static int freeze(struct ld_tx *tx, void *arg, struct ld_err *err)
 
     if ((s && ld_once_check(tx, err) < 0) ||
         get_as_seen(tx, f->container, f->upper_sid, &c, err) < 0 ||
-        (s && check_name_free(tx, s, c.id, err) < 0))
+        (s && ld_snapshot_name_free(tx, s, c.id, err) < 0))
         return -1;
     tip = f->layer ? f->layer->sid : c.parent_sid;
     if (f->layer && ld_layer_insert(tx, f->layer, c.parent_sid, err) < 0)
@@ -289,7 +291,7 @@ static int freeze(struct ld_tx *tx, void *arg, struct ld_err *err)
         return -1;
     if (!s)
         return 0;
-    if (insert_snapshot(tx, s, c.id, tip, err) < 0 || bump_version(tx, c.id, err) < 0 ||
+    if (ld_snapshot_insert(tx, s, c.id, tip, err) < 0 || bump_version(tx, c.id, err) < 0 ||
         ld_once_record(tx, "snapshot", s->id, err) < 0)
         return -1;
     return note(tx, "snapshot.create", s, &c, err);
@@ -325,7 +327,7 @@ static int remove_snapshot(struct ld_tx *tx, void *arg, struct ld_err *err)
     int rc = ld_container_living(tx, r->owner, 0, &c, err);
 
     if (rc == 0)
-        rc = get_by_id(tx->db, r->owner, r->id, &s, err);
+        rc = ld_snapshot_row(tx->db, r->owner, r->id, &s, err);
     if (ld_want_row(rc, "snapshot", r->id, err) < 0)
         return -1;
     if (r->if_match != 0 && r->if_match != s.version)
@@ -373,7 +375,7 @@ static int roll_back(struct ld_tx *tx, void *arg, struct ld_err *err)
     struct ld_note owner = {.kind = "container", .id = c.id, .name = c.name};
 
     if (rc == 0)
-        rc = get_by_id(tx->db, c.id, r->what->snapshot, &s, err);
+        rc = ld_snapshot_row(tx->db, c.id, r->what->snapshot, &s, err);
     if (ld_want_row(rc, "snapshot", r->what->snapshot, err) < 0)
         return -1;
     rc = s.tip_sid ? ld_layer_is_whole(tx->db, s.tip_sid, err) : 1;

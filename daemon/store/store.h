@@ -461,6 +461,27 @@ int ld_store_volume_remove(struct ld_store *store, const struct ld_write *w, con
                            const struct ld_remove *how, struct ld_removed *ret_removed,
                            struct ld_err *err);
 
+/* A copy of a volume under a name: s->volume_sid, which is in place. not_found: the volume; exists:
+ * the snapshot's name (details.id), or once.key has its object. Event snapshot.create. Found and
+ * listed like those of containers (ld_store_snapshot_find: the volume's id is the owner). */
+int ld_store_volume_snapshot_add(struct ld_store *store, const struct ld_write *w,
+                                 const char *volume, const struct ld_snapshot *s,
+                                 struct ld_err *err);
+/* not_found, precondition. Event snapshot.remove. */
+int ld_store_volume_snapshot_remove(struct ld_store *store, const struct ld_write *w,
+                                    const char *volume, const char *id, uint64_t if_match,
+                                    struct ld_removed *ret_removed, struct ld_err *err);
+/* The volume goes on in next_sid, a copy of the snapshot that is in place, and is whole. The old
+ * directory is in ret_removed. not_found; conflict: it is another directory than `sid` by now;
+ * in_use is not looked at. Event volume.rollback. */
+struct ld_volume_rollback {
+    const char *volume, *snapshot; /* ids */
+    ld_sid sid, next_sid;
+};
+int ld_store_volume_rollback(struct ld_store *store, const struct ld_write *w,
+                             const struct ld_volume_rollback *what, struct ld_removed *ret_removed,
+                             struct ld_err *err);
+
 /* ---- trash ---- */
 
 struct ld_trash_query {

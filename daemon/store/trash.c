@@ -205,8 +205,12 @@ static int forget_one(struct ld_tx *tx, ld_sid sid, struct ld_removed *removed, 
 
     if (rc <= 0)
         return rc;
-    rc = trash.place == LD_PLACE_W ? is_restorable(tx->db, &trash, err) : 0;
-    if (rc < 0 || (rc > 0 && ld_container_destroy(tx, trash.owner_id, removed, err) < 0))
+    rc = is_restorable(tx->db, &trash, err);
+    if (rc < 0 || (rc > 0 && trash.place == LD_PLACE_W &&
+                   ld_container_destroy(tx, trash.owner_id, removed, err) < 0))
+        return -1;
+    if (rc > 0 && trash.place == LD_PLACE_VOLUMES &&
+        ld_volume_snapshots_drop(tx, trash.owner_id, removed, err) < 0)
         return -1;
     if (trash.place == LD_PLACE_VOLUMES &&
         run_with_sid(tx->db, "DELETE FROM volumes WHERE sid = ?1 AND removed_ns IS NOT NULL", sid,
@@ -458,7 +462,8 @@ int ld_store_sid_owner(struct ld_store *store, ld_sid sid, enum ld_sid_owner *re
                   " WHEN EXISTS(SELECT 1 FROM trash WHERE sid = ?1) THEN ?2"
                   " WHEN EXISTS(SELECT 1 FROM layers WHERE sid = ?1) THEN ?3"
                   " WHEN EXISTS(SELECT 1 FROM containers WHERE upper_sid = ?1) THEN ?4"
-                  " WHEN EXISTS(SELECT 1 FROM volumes WHERE sid = ?1) THEN ?5 END",
+                  " WHEN EXISTS(SELECT 1 FROM volumes WHERE sid = ?1) THEN ?5"
+                  " WHEN EXISTS(SELECT 1 FROM snapshots WHERE volume_sid = ?1) THEN ?5 END",
                   err);
     if (!stmt)
         return -1;

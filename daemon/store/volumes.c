@@ -400,7 +400,8 @@ int ld_volume_drop(struct ld_tx *tx, const struct ld_volume *v, int64_t keep_ns,
     struct ld_note owner = {.kind = "volume", .id = v->id, .name = v->name};
 
     if (ld_trash_add(tx, gone, &owner, keep_ns, removed, err) < 0 ||
-        delete_row(tx, v, keep_ns, err) < 0)
+        delete_row(tx, v, keep_ns, err) < 0 ||
+        (keep_ns <= 0 && ld_volume_snapshots_drop(tx, v->id, removed, err) < 0))
         return -1;
     return note(tx, "volume.remove", v, err);
 }

@@ -158,6 +158,8 @@ LD_API_TEST(volumes, with_the_same_prefix_are_ambiguous)
         {"GET", "/export"},
         {"POST", "/import"},
         {"POST", "/clone"},
+        {"GET", "/snapshots"},
+        {"POST", "/snapshots"},
     };
     static struct ld_text ids[2000];
     char prefix[5] = "";

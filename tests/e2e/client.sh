@@ -493,6 +493,27 @@ test_trash() {
     has "what all is" "$out" "nothing was done"
 }
 
+test_volume_snapshots() {
+    run 0 layerctl volume create snapped
+    run 0 layerctl volume snapshot -l a=b snapped first
+    is "volume snapshot" "$out" first
+    run 4 layerctl volume snapshot snapped first
+    run 0 layerctl volume snapshots snapped
+    has "volume snapshots" "$out" "first*exact"
+    run 0 layerctl cp one.tar @snapped:/file
+    run 0 layerctl volume rollback snapped first
+    is "volume rollback" "$out" snapped
+    run 3 layerctl volume cat snapped:/file
+    run 0 layerctl volume snapshot --live snapped
+    run 0 layerctl volume clone -s first snapped again
+    is "volume clone -s" "$out" again
+    run 0 layerctl volume rm-snapshot --dry-run snapped first
+    has "volume rm-snapshot --dry-run" "$out" "would remove snapshot first"
+    run 3 layerctl volume rm-snapshot snapped first nothing
+    is "volume rm-snapshot" "$out" first
+    run 0 layerctl volume rm --purge snapped again
+}
+
 test_prune() {
     run 0 layerctl trash rm -a
     run 0 layerctl create -m --name busy base:1
@@ -719,7 +740,7 @@ test_without_daemon
 export LAYERD_HOST=unix:///mnt/run/layerd.sock
 start_daemon data
 for part in test_images test_once_and_dry_run test_containers test_snapshots test_commit test_volumes test_trash \
-    test_prune test_cp test_volume_files test_system; do
+    test_volume_snapshots test_prune test_cp test_volume_files test_system; do
     $part
     if ! kill -0 "$daemon" 2>/dev/null; then
         wait "$daemon"

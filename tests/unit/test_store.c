@@ -257,6 +257,26 @@ LD_TEST(store, opens_a_database_of_version_3_with_its_containers)
     ld_store_close(store);
 }
 
+/* Version 5 had no snapshots of volumes. */
+LD_TEST(store, opens_a_database_of_version_5_with_its_snapshots)
+{
+    autoclose int dir = ld_test_mkdir("root");
+    struct ld_snapshot s LD_AUTO(ld_snapshot_done) = {.id = NULL};
+    struct ld_store *store = NULL;
+    enum ld_sid_owner owner = LD_SID_UNKNOWN;
+
+    ld_test_write(dir, "db", "");
+    ld_test_ok(upgrade(dir, ld_schema.steps, 5), &err);
+    run("root/db", "INSERT INTO snapshots(id, owner_kind, owner_id, name, labels, created_ns)"
+                   " VALUES('one', 'container', 'c', 'first', '{}', 1)");
+    store = ld_test_store(dir);
+    ld_test_ok(ld_store_snapshot_find(store, "c", "first", &s, &err), &err);
+    cr_expect_eq(s.volume_sid, 0);
+    ld_test_ok(ld_store_sid_owner(store, 7, &owner, &err), &err);
+    cr_expect_eq(owner, LD_SID_UNKNOWN);
+    ld_store_close(store);
+}
+
 /* ---- what is kept for a while ---- */
 
 static size_t count_jobs(struct ld_store *store)
