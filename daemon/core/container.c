@@ -351,8 +351,10 @@ int ld_container_unmount(struct ld_core *core, const struct ld_write *w, const c
 
 /* Unmounts what is about to be removed; a dry run only looks whether it may be. */
 static int make_removable(struct ld_core *core, const struct ld_write *w,
-                          const struct ld_container *c, bool force, struct ld_err *err)
+                          const struct ld_container *c, const struct ld_container_removal *how,
+                          struct ld_err *err)
 {
+    bool force = how->force;
     struct ld_unmounted out = {.was_mounted = false};
     struct ld_loaded_rootfs rootfs;
     struct ld_err ignored = LD_ERR_INIT;
@@ -380,7 +382,8 @@ static int make_removable(struct ld_core *core, const struct ld_write *w,
     /* One that can't be loaded is damaged: nothing can be mounted there, it may go. */
     if (force || !c->ever_mounted || ld_rootfs_load(core, c, false, &rootfs, &ignored) < 0)
         return 0;
-    state = ld_mounts_probe(core->mounts, &rootfs.fs);
+    state = how->settle ? ld_mounts_settle(core->mounts, &rootfs.fs)
+                        : ld_mounts_probe(core->mounts, &rootfs.fs);
     ld_rootfs_done(&rootfs);
     if (state != LD_HELD)
         return 0;
@@ -403,7 +406,7 @@ int ld_container_remove(struct ld_core *core, const struct ld_write *w, const ch
         return ld_err_set(err, LD_E_PRECONDITION, "container '%s' is at version %llu, not %llu",
                           c.name ? c.name : c.id, (unsigned long long)c.version,
                           (unsigned long long)how->if_match);
-    if (make_removable(core, w, &c, how->force, err) < 0)
+    if (make_removable(core, w, &c, how, err) < 0)
         return -1;
     return remove_record(core, w, id, how, ret, err);
 }

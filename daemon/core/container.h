@@ -111,6 +111,8 @@ struct ld_container_removal {
     bool force;   /* also when it is mounted or held */
     bool volumes; /* its anonymous volumes too */
     bool purge;   /* destroyed at once, whatever the trash keeps */
+    bool settle;  /* ours is closed first, which may wait for the disk: so any holder is seen, also
+                     right after an unmount. Otherwise the reaper sees him */
     uint64_t if_match;
 };
 /* busy: it is mounted, or held by somebody. With w->dry_run nothing is done: what would go is

@@ -54,7 +54,7 @@ static int remove_container(struct turn *t, const struct ld_write *w, struct ld_
 {
     const struct ld_prune *what = t->p->what;
     struct ld_container_removal how = {
-        .volumes = what->volumes, .purge = what->purge, .if_match = t->version};
+        .volumes = what->volumes, .purge = what->purge, .settle = true, .if_match = t->version};
 
     return ld_container_remove(t->p->core, w, t->id, &how, ret, err);
 }

@@ -46,6 +46,7 @@ static void roll_back(struct ld_client *c, const char *name)
 
 LD_API_TEST(volume_snapshots, go_back_and_forth)
 {
+    static const char *const any[] = {"If-None-Match: *", NULL};
     struct ld_text was[3], id;
     cJSON *json;
 
@@ -70,6 +71,11 @@ LD_API_TEST(volume_snapshots, go_back_and_forth)
     cr_expect_str_eq(ld_str(json, "items.0.name"), "second");
     json = ld_want(c, 200, "GET", NULL, "/v1/volumes/data/snapshots/%.8s", id.s);
     cr_expect_str_eq(ld_str(json, "id"), id.s);
+    cr_expect_eq(ld_call(c, &(struct ld_call){.method = "GET",
+                                              .target = "/v1/volumes/data/snapshots/first",
+                                              .headers = any})
+                     ->status,
+                 304);
     roll_back(c, "first");
     cr_expect_str_eq(digest(c).s, was[1].s);
     roll_back(c, "empty");
