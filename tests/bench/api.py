@@ -27,7 +27,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 class Connection(http.client.HTTPConnection):
     def __init__(self, path):
-        super().__init__("layerd", timeout=300, blocksize=1 << 20)
+        super().__init__("layerd", timeout=3600, blocksize=1 << 20)
         self.path = path
 
     def connect(self):
