@@ -200,12 +200,59 @@ static int check_mount(void *arg, const struct ld_mountinfo *line)
 
 /* ---- volumes ---- */
 
+/* Its directory is not there; perhaps it is removed by now. */
+static bool is_missing(struct check *c, const struct ld_snapshot *s)
+{
+    struct stat st;
+
+    return fstatat(c->core->root.volumes_fd, ld_sid_name(s->volume_sid).text, &st,
+                   AT_SYMLINK_NOFOLLOW) < 0 &&
+           errno == ENOENT;
+}
+
+static int check_snapshot(struct check *c, const struct ld_snapshot *s)
+{
+    struct ld_snapshot again LD_AUTO(ld_snapshot_done) = {.id = NULL};
+
+    if (!is_missing(c, s))
+        return 0;
+    if (ld_store_snapshot_find(c->core->store, s->owner_id, s->id, &again, c->err) < 0)
+        return c->err->code == LD_E_NOT_FOUND ? 0 : -1;
+    if (is_missing(c, &again))
+        find(c, (struct told){.kind = "snapshot",
+                              .id = again.id,
+                              .name = again.name,
+                              .problem = "its directory is missing",
+                              .hint = "remove the snapshot: what it had is lost"});
+    return 0;
+}
+
+static int check_snapshots(struct check *c, const char *volume)
+{
+    struct ld_snapshot_query query = {.owner = volume};
+
+    do {
+        struct ld_snapshot_page page LD_AUTO(ld_snapshot_page_done) = {.n = 0};
+
+        if (canceled(c) < 0 || ld_store_snapshot_list(c->core->store, &query, &page, c->err) < 0)
+            return -1;
+        for (size_t i = 0; i < page.n; i++) {
+            if (check_snapshot(c, &page.item[i]) < 0)
+                return -1;
+        }
+        query.after = page.next;
+    } while (query.after);
+    return 0;
+}
+
 static int check_volume(struct check *c, const struct ld_volume *volume)
 {
     struct ld_volume again LD_AUTO(ld_volume_done) = {.id = NULL};
     const char *problem = volume->damage ? volume->damage : ld_volume_missing(c->core, volume);
 
     c->out->volumes++;
+    if (check_snapshots(c, volume->id) < 0)
+        return -1;
     if (!problem)
         return 0;
     if (ld_store_volume_get(c->core->store, volume->id, &again, c->err) < 0)

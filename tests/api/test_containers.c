@@ -501,7 +501,7 @@ LD_API_TEST(containers, held_in_another_namespace_are_busy_and_not_mounted_twice
     (void)ld_create(c, "web", "base", "'driver':'overlay'");
     at = ld_mount(c, "web");
     pid = hold(at.s, true);
-    (void)ld_want(c, 200, "POST", NULL, "/v1/containers/web/unmount");
+    (void)ld_want(c, 200, "POST", NULL, "/v1/containers/web/unmount?sync=1");
     (void)ld_want_error(c, "busy", "POST", NULL, "/v1/containers/web/mount");
     cr_expect_str_eq(ld_str(ld_want(c, 200, "GET", NULL, "/v1/containers/web"), "state"), "busy");
     (void)ld_want(c, 200, "GET", NULL, "/v1/containers/web/changes");

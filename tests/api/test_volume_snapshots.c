@@ -174,6 +174,7 @@ LD_API_TEST(volume_snapshots, are_refused_with_the_right_code)
                                           "/v1/volumes/data/snapshots/s/rollback"};
     static const char *const stale[] = {"If-Match: \"7\"", NULL};
     autofree char *huge = ld_alloc0((1 << 20) + 100);
+    cJSON *json;
 
     (void)ld_want(c, 201, "POST", "{'name':'data'}", "/v1/volumes");
     (void)take(c, "s");
@@ -202,6 +203,10 @@ LD_API_TEST(volume_snapshots, are_refused_with_the_right_code)
     ld_daemon_stop(d);
     ld_test_sh("rm -rf %s/volumes/*", d->data_root);
     ld_daemon_again(d);
+    json = ld_want(c, 200, "POST", NULL, "/v1/check");
+    cr_expect_eq(ld_count(json, "findings"), 2);
+    cr_expect_str_eq(ld_str(json, "findings.0.kind"), "snapshot");
+    cr_expect_str_eq(ld_str(json, "findings.0.name"), "s");
     (void)ld_want_error(c, "corrupt", "POST", NULL, "/v1/volumes/data/snapshots");
     (void)ld_want_error(c, "corrupt", "POST", NULL, "/v1/volumes/data/snapshots/s/rollback");
     (void)ld_want_error(c, "corrupt", "POST", "{'snapshot':'s'}", "/v1/volumes/data/clone");
