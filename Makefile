@@ -136,6 +136,7 @@ deps.demo  := mmdebstrap skopeo umoci ca-certificates
 deps.bench := $(deps.demo) python3 isal buildah e2fsprogs
 deps.test  := $(deps.demo) libcriterion-dev libarchive-dev libyaml-dev python3-yaml acl attr libcap2-bin zstd xz-utils \
               bzip2 isal e2fsprogs xfsprogs btrfs-progs systemd systemd-container curl jq procps crun runc busybox-static
+deps.vm    := qemu-system-x86 e2fsprogs
 deps.lint  := clang-format clang-tidy cppcheck shellcheck mandoc
 
 # What is missing is installed; root is needed only then.
@@ -147,10 +148,10 @@ define install-missing
     apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing \
         </dev/null >/dev/null; }
 endef
-.PHONY: deps deps-build deps-test deps-demo deps-bench deps-lint
+.PHONY: deps deps-build deps-test deps-demo deps-bench deps-vm deps-lint
 ## deps: installs the packages missing for building, testing and the demo
 deps: deps-build deps-test
-deps-build deps-test deps-demo deps-bench deps-lint: deps-%:
+deps-build deps-test deps-demo deps-bench deps-vm deps-lint: deps-%:
 	$(call install-missing,$(deps.$*))
 # One apt at a time, also with -j.
 deps-test deps-demo deps-bench: deps-build
@@ -161,9 +162,9 @@ again = +@$(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$$(
 
 # ---- checks ----
 
-.PHONY: check check-api check-san check-tsan check-static build-all
+.PHONY: check check-api check-san check-tsan check-vm check-static build-all
 build-all: all units api-tests tools
-scripts := $(wildcard .ci/* tests/*.sh tests/e2e/*.sh tests/e2e/*.bash tests/bench/*.sh client/completion/*)
+scripts := $(wildcard .ci/* tests/*.sh tests/boot-kernel tests/vm/*.sh tests/e2e/*.sh tests/e2e/*.bash tests/bench/*.sh client/completion/*)
 check-static: headers
 	@tests/lint-includes $(sources)
 	@tests/lint-openapi.py
@@ -181,6 +182,10 @@ check-tsan: deps-build deps-test
 	build/tsan/tools/jobs-stress 20
 	@mkdir -p build/tsan/store && rm -rf build/tsan/store/*
 	build/tsan/tools/store-stress build/tsan/store 10
+## check-vm: limits, on Debian's own kernel in an emulated machine (root; some minutes)
+check-vm: deps-build deps-test deps-vm
+	$(again) all
+	@for t in tests/vm/*.sh; do $$t $(OUT) || exit 1; done
 ## check-api: the API tests alone, and what of the API they leave out
 check-api: $(OUT)/layerd api-tests
 	tests/lint-openapi.py

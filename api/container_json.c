@@ -63,6 +63,8 @@ struct cJSON *ld_container_summary_json(const struct ld_container_state *s)
     cJSON_AddBoolToObject(json, "read_only", c->read_only);
     cJSON_AddBoolToObject(json, "ephemeral", c->ephemeral);
     cJSON_AddBoolToObject(json, "auto_remove", c->auto_remove);
+    cJSON_AddItemToObject(json, "size_limit", ld_json_limit(c->limits.bytes));
+    cJSON_AddItemToObject(json, "inode_limit", ld_json_limit(c->limits.inodes));
     cJSON_AddItemToObject(json, "labels", ld_json_raw(c->labels, "{}"));
     cJSON_AddItemToObject(json, "created_at", ld_json_time(c->created_ns));
     cJSON_AddItemToObject(json, "version", ld_json_u64(c->version));
@@ -246,13 +248,12 @@ static int read_body(const cJSON *body, const char *name, struct ld_container_bo
         ld_member_string(body, "", "driver", &driver, err) < 0 ||
         ld_member_bool(body, "", "read_only", &spec->read_only, err) < 0 ||
         ld_member_bool(body, "", "ephemeral", &spec->ephemeral, err) < 0 ||
-        ld_member_bool(body, "", "auto_remove", &spec->auto_remove, err) < 0)
+        ld_member_bool(body, "", "auto_remove", &spec->auto_remove, err) < 0 ||
+        ld_json_size_limit(body, &spec->limits.bytes, err) < 0 ||
+        ld_json_inode_limit(body, &spec->limits.inodes, err) < 0)
         return -1;
-    if (cJSON_HasObjectItem(body, "size_limit") || cJSON_HasObjectItem(body, "inode_limit") ||
-        cJSON_HasObjectItem(body, "idmap"))
-        return ld_err_set(
-            err, LD_E_UNSUPPORTED,
-            "this version can't limit or map a container (size_limit, inode_limit, idmap)");
+    if (cJSON_HasObjectItem(body, "idmap"))
+        return ld_err_set(err, LD_E_UNSUPPORTED, "this version can't map a container (idmap)");
     if (!image || !*image)
         return ld_err_set(err, LD_E_INVALID, "'image' is missing");
     if (name && given && strcmp(name, given) != 0)

@@ -246,23 +246,16 @@ static void list(struct ld_request *req)
 
 /* ---- patch ---- */
 
-/* RFC 7396 on the stored labels: null removes. */
-static int merge_labels(const char *stored, const cJSON *patch, char **ret, struct ld_err *err)
+/* What the patch leaves out stays. */
+static int read_limits(const cJSON *patch, const struct ld_limits *now, struct ld_limits *ret,
+                       struct ld_err *err)
 {
-    cJSON *body = cJSON_CreateObject();
-    cJSON *labels = cJSON_IsNull(patch) ? cJSON_CreateObject() : cJSON_Parse(stored);
-    const cJSON *item;
-    int rc;
-
-    cJSON_ArrayForEach (item, patch) {
-        cJSON_DeleteItemFromObjectCaseSensitive(labels, item->string);
-        if (!cJSON_IsNull(item))
-            cJSON_AddItemToObject(labels, item->string, cJSON_Duplicate(item, true));
-    }
-    cJSON_AddItemToObject(body, "labels", labels);
-    rc = ld_json_labels(body, ret, err);
-    cJSON_Delete(body);
-    return rc;
+    *ret = *now;
+    if (cJSON_HasObjectItem(patch, "size_limit") && ld_json_size_limit(patch, &ret->bytes, err) < 0)
+        return -1;
+    if (cJSON_HasObjectItem(patch, "inode_limit"))
+        return ld_json_inode_limit(patch, &ret->inodes, err);
+    return 0;
 }
 
 static int run_patch(struct ld_call *call, struct ld_err *err)
@@ -270,13 +263,18 @@ static int run_patch(struct ld_call *call, struct ld_err *err)
     struct container_call *c = (struct container_call *)call;
     struct ld_container_patch patch = {.name = c->name, .if_match = c->if_match};
     struct ld_container now LD_AUTO(ld_container_done) = {.id = NULL};
+    struct ld_limits limits;
     const cJSON *labels = cJSON_GetObjectItemCaseSensitive(c->patch, "labels");
 
     if (ld_store_container_get(ld_core_store(call->core), c->id, &now, err) < 0)
         return -1;
-    if (labels && merge_labels(now.labels, labels, &c->labels, err) < 0)
+    if (labels && ld_json_merge_labels(now.labels, labels, &c->labels, err) < 0)
         return -1;
     patch.labels = c->labels;
+    if (read_limits(c->patch, &now.limits, &limits, err) < 0)
+        return -1;
+    patch.limits =
+        limits.bytes != now.limits.bytes || limits.inodes != now.limits.inodes ? &limits : NULL;
     return ld_container_patch(call->core, &call->w, c->id, &patch, &c->state, err);
 }
 
@@ -286,10 +284,12 @@ static int read_patch(struct container_call *c, struct ld_err *err)
     const cJSON *labels = cJSON_GetObjectItemCaseSensitive(body, "labels");
     const char *name = NULL;
 
-    if (cJSON_HasObjectItem(body, "size_limit") || cJSON_HasObjectItem(body, "inode_limit"))
-        return ld_err_set(err, LD_E_UNSUPPORTED, "this version can't limit a container's size");
-    if (ld_members_only(body, "", "name labels", err) < 0 ||
-        ld_member_string(body, "", "name", &name, err) < 0)
+    struct ld_limits limits;
+
+    if (ld_members_only(body, "", "name labels size_limit inode_limit", err) < 0 ||
+        ld_member_string(body, "", "name", &name, err) < 0 ||
+        ld_json_size_limit(body, &limits.bytes, err) < 0 ||
+        ld_json_inode_limit(body, &limits.inodes, err) < 0)
         return -1;
     if (cJSON_HasObjectItem(body, "name") && !name)
         return ld_err_set(err, LD_E_INVALID, "'name' is null: a name can be changed, not removed");

@@ -221,3 +221,55 @@ int ld_json_labels(const struct cJSON *object, char **ret, struct ld_err *err)
     cJSON_Delete(sorted);
     return *ret ? 0 : ld_err_set(err, LD_E_UNAVAILABLE, "no memory for the labels");
 }
+
+/* What the directories of an empty layer take stays below. */
+enum { MIN_SIZE = 64 << 10, MIN_INODES = 16 };
+
+static int read_limit(const cJSON *body, const char *name, uint64_t min, uint64_t *ret,
+                      struct ld_err *err)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(body, name);
+
+    *ret = 0;
+    if (!item || cJSON_IsNull(item))
+        return 0;
+    if (ld_member_u64(body, "", name, ret, err) < 0)
+        return -1;
+    if (*ret < min)
+        return ld_err_set(err, LD_E_INVALID, "'%s' is less than %llu", name,
+                          (unsigned long long)min);
+    return 0;
+}
+
+int ld_json_size_limit(const cJSON *body, uint64_t *ret, struct ld_err *err)
+{
+    return read_limit(body, "size_limit", MIN_SIZE, ret, err);
+}
+
+int ld_json_inode_limit(const cJSON *body, uint64_t *ret, struct ld_err *err)
+{
+    return read_limit(body, "inode_limit", MIN_INODES, ret, err);
+}
+
+cJSON *ld_json_limit(uint64_t limit)
+{
+    return limit ? ld_json_u64(limit) : cJSON_CreateNull();
+}
+
+int ld_json_merge_labels(const char *stored, const cJSON *patch, char **ret, struct ld_err *err)
+{
+    cJSON *body = cJSON_CreateObject();
+    cJSON *labels = cJSON_IsNull(patch) ? cJSON_CreateObject() : cJSON_Parse(stored);
+    const cJSON *item;
+    int rc;
+
+    cJSON_ArrayForEach (item, patch) {
+        cJSON_DeleteItemFromObjectCaseSensitive(labels, item->string);
+        if (!cJSON_IsNull(item))
+            cJSON_AddItemToObject(labels, item->string, cJSON_Duplicate(item, true));
+    }
+    cJSON_AddItemToObject(body, "labels", labels);
+    rc = ld_json_labels(body, ret, err);
+    cJSON_Delete(body);
+    return rc;
+}

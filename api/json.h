@@ -25,6 +25,16 @@ const char *ld_json_file_type(mode_t mode); /* "file", "directory", … */
 struct ld_err;
 int ld_json_labels(const struct cJSON *object, char **ret, struct ld_err *err);
 
+/* A limit of a body, 0 when it is absent or null. invalid: no number, or less than anything can be
+ * made with. */
+int ld_json_size_limit(const struct cJSON *body, uint64_t *ret, struct ld_err *err);
+int ld_json_inode_limit(const struct cJSON *body, uint64_t *ret, struct ld_err *err);
+struct cJSON *ld_json_limit(uint64_t limit); /* null for none */
+
+/* RFC 7396 on stored labels: null removes. `patch` is an object or null; invalid. Free *ret. */
+int ld_json_merge_labels(const char *stored, const struct cJSON *patch, char **ret,
+                         struct ld_err *err);
+
 /* The digest of a body in its canonical form: members sorted, nulls and false left out. 72 bytes.
  */
 void ld_json_digest(const struct cJSON *object, char text[72]);

@@ -127,12 +127,30 @@ static cJSON *paths_json(const struct ld_config *config, const struct ld_info *i
     return json;
 }
 
+static cJSON *quota_json(const struct ld_info *info)
+{
+    cJSON *json = cJSON_CreateObject();
+
+    cJSON_AddBoolToObject(json, "usable", info->no_quota == NULL);
+    cJSON_AddItemToObject(json, "reason", ld_json_text(info->no_quota));
+    cJSON_AddItemToObject(json, "hint", ld_json_text(info->no_quota_hint));
+    return json;
+}
+
 static cJSON *warnings_json(const struct ld_info *info)
 {
     cJSON *json = cJSON_CreateArray();
 
     if (info->refusal)
         cJSON_AddItemToArray(json, ld_json_text(info->refusal));
+    if (info->not_limited) {
+        autofree char *text =
+            ld_asprintf("%llu containers and volumes are not held to their limits: the log says "
+                        "which, and why",
+                        (unsigned long long)info->not_limited);
+
+        cJSON_AddItemToArray(json, ld_json_text(text));
+    }
     for (size_t i = 0; i < info->n_drivers; i++) {
         if (info->driver[i].is_default && info->driver[i].copies) {
             autofree char *text =
@@ -167,6 +185,7 @@ static int run_info(struct ld_call *call, struct ld_err *err)
     cJSON_AddItemToObject(storage, "size", ld_json_u64(info->size));
     cJSON_AddItemToObject(storage, "available", ld_json_u64(info->available));
     cJSON_AddItemToObject(storage, "inodes_available", ld_json_u64(info->inodes_available));
+    cJSON_AddItemToObject(storage, "quota", quota_json(info));
     drivers = cJSON_AddArrayToObject(json, "drivers");
     for (size_t i = 0; i < info->n_drivers; i++)
         cJSON_AddItemToArray(drivers, driver_json(&info->driver[i]));

@@ -1,4 +1,4 @@
-/* /v1/volumes: create, clone, list, inspect, delete. */
+/* /v1/volumes: create, clone, list, inspect, patch, delete. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,6 +22,8 @@ struct volume_call {
     struct ld_volume_spec spec;
     struct ld_volume_origin origin;
     char *name, *labels, *snapshot;
+    cJSON *patch;
+    uint64_t if_match;
     char digest[72];
     struct ld_volume volume;
     struct ld_users users;
@@ -38,6 +40,7 @@ static void free_call(struct ld_call *call)
     free(c->name);
     free(c->labels);
     free(c->snapshot);
+    cJSON_Delete(c->patch);
     ld_volume_done(&c->volume);
     ld_users_done(&c->users);
     ld_removed_done(&c->removed);
@@ -52,6 +55,7 @@ struct cJSON *ld_volume_json(const struct ld_volume *v, const struct ld_users *u
     cJSON_AddItemToObject(json, "name", ld_json_text(v->name));
     cJSON_AddBoolToObject(json, "anonymous", v->anonymous);
     cJSON_AddItemToObject(json, "labels", ld_json_raw(v->labels, "{}"));
+    cJSON_AddItemToObject(json, "size_limit", ld_json_limit(v->size_limit));
     cJSON_AddStringToObject(json, "state", v->damage ? "damaged" : "ok");
     cJSON_AddItemToObject(json, "reason", ld_json_text(v->damage));
     cJSON_AddItemToObject(json, "created_at", ld_json_time(v->created_ns));
@@ -115,10 +119,9 @@ static int read_body(struct volume_call *c, const char *path_name, struct ld_err
     const cJSON *body = ld_request_json(c->call.req);
     const char *name = NULL;
 
-    if (cJSON_HasObjectItem(body, "size_limit"))
-        return ld_err_set(err, LD_E_UNSUPPORTED, "this version can't limit a volume's size");
-    if (ld_members_only(body, "", "name labels", err) < 0 ||
+    if (ld_members_only(body, "", "name labels size_limit", err) < 0 ||
         ld_member_string(body, "", "name", &name, err) < 0 ||
+        ld_json_size_limit(body, &c->spec.size_limit, err) < 0 ||
         ld_json_labels(body, &c->labels, err) < 0)
         return -1;
     if (path_name && name && strcmp(path_name, name) != 0)
@@ -226,6 +229,54 @@ static void inspect(struct ld_request *req)
     ld_call_submit(&c->call);
 }
 
+/* ---- patch ---- */
+
+static int run_patch(struct ld_call *call, struct ld_err *err)
+{
+    struct volume_call *c = (struct volume_call *)call;
+    struct ld_volume_patch patch = {.if_match = c->if_match};
+    struct ld_volume now LD_AUTO(ld_volume_done) = {.sid = 0};
+    const cJSON *labels = cJSON_GetObjectItemCaseSensitive(c->patch, "labels");
+    uint64_t size_limit = 0;
+
+    if (ld_store_volume_get(ld_core_store(call->core), c->id, &now, err) < 0 ||
+        ld_json_size_limit(c->patch, &size_limit, err) < 0 ||
+        (labels && ld_json_merge_labels(now.labels, labels, &c->labels, err) < 0))
+        return -1;
+    patch.labels = c->labels;
+    if (cJSON_HasObjectItem(c->patch, "size_limit") && size_limit != now.size_limit)
+        patch.size_limit = &size_limit;
+    if (ld_volume_patch(call->core, &call->w, c->id, &patch, &c->volume, err) < 0)
+        return -1;
+    return ld_store_volume_users(ld_core_store(call->core), c->id, &c->users, err);
+}
+
+static int read_patch(struct volume_call *c, struct ld_err *err)
+{
+    const cJSON *body = ld_request_json(c->call.req);
+    const cJSON *labels = cJSON_GetObjectItemCaseSensitive(body, "labels");
+    uint64_t size_limit;
+
+    if (ld_members_only(body, "", "labels size_limit", err) < 0 ||
+        ld_json_size_limit(body, &size_limit, err) < 0)
+        return -1;
+    if (labels && !cJSON_IsNull(labels) && !cJSON_IsObject(labels))
+        return ld_err_set(err, LD_E_INVALID, "'labels' is neither an object nor null");
+    c->patch = cJSON_Duplicate(body, true);
+    return ld_request_if_match(c->call.req, &c->if_match, err);
+}
+
+static void patch(struct ld_request *req)
+{
+    struct volume_call *c = new_call(req, LD_LANE_QUICK, run_patch, reply_volume);
+    struct ld_err err = LD_ERR_INIT;
+
+    if (read_patch(c, &err) < 0 || ld_volume_admit(c->call.core, ld_request_param(req, "volume"),
+                                                   true, &c->call.op, c->id, &err) < 0)
+        return ld_call_refuse(&c->call, &err);
+    ld_call_submit(&c->call);
+}
+
 static int list_page(struct ld_lister *lister, uint64_t after, size_t limit, struct ld_list *list,
                      uint64_t *ret_next, struct ld_err *err)
 {
@@ -298,6 +349,7 @@ void ld_routes_volumes(struct ld_router *router)
         {"POST", "/v1/volumes", post, LD_ROUTE_JSON_OPTIONAL, NULL},
         {"GET", "/v1/volumes/{volume}", inspect, LD_ROUTE_METADATA, "size?"},
         {"PUT", "/v1/volumes/{volume}", put, LD_ROUTE_JSON_OPTIONAL, NULL},
+        {"PATCH", "/v1/volumes/{volume}", patch, LD_ROUTE_JSON, NULL},
         {"POST", "/v1/volumes/{volume}/clone", make_clone, LD_ROUTE_JSON_OPTIONAL, "live?"},
         {"DELETE", "/v1/volumes/{volume}", remove_volume, 0, "purge? dry_run?"},
     };

@@ -7,6 +7,7 @@
 #include "client/cmd.h"
 #include "client/dry_run.h"
 #include "client/labels.h"
+#include "client/limits.h"
 #include "client/list.h"
 #include "client/mountspec.h"
 #include "client/object.h"
@@ -78,6 +79,8 @@ static const struct ld_opt create_opts[] = {
     {"tmpfs", 0, "TARGET[:size=SIZE]", true, "mount an empty tmpfs (may repeat)", NULL},
     {"driver", 0, "NAME", false, "storage driver (default: the daemon's)", "driver"},
     {"read-only", 0, NULL, false, "never mount it writable", NULL},
+    LD_OPT_SIZE_LIMIT,
+    LD_OPT_INODE_LIMIT,
     {"ephemeral", 0, NULL, false, "fast and never synced to disk; gone after a reboot", NULL},
     {"auto-remove", 0, NULL, false, "remove it when it is unmounted", NULL},
     {"rm", 0, NULL, false, "the same as --auto-remove", NULL},
@@ -103,7 +106,9 @@ static int build_create(const struct ld_args *args, cJSON *body, struct ld_err *
         (void)cJSON_AddTrueToObject(body, "ephemeral");
     if (ld_args_flag(args, "auto-remove") || ld_args_flag(args, "rm"))
         (void)cJSON_AddTrueToObject(body, "auto_remove");
-    return ld_labels_from_args(args, body, err) < 0 ? -1 : ld_mounts_from_args(args, body, err);
+    return ld_labels_from_args(args, body, err) < 0 || ld_limits_both(args, body, err) < 0
+               ? -1
+               : ld_mounts_from_args(args, body, err);
 }
 
 /* Create and mount are one for the caller: a container that was made now and cannot be mounted
@@ -373,6 +378,28 @@ static int run_label(struct ld_cli *cli, struct ld_err *err)
     return patch(cli, ld_args_get(cli->args, 0), body, err);
 }
 
+/* update */
+
+static int update_one(struct ld_cli *cli, const char *name, struct ld_err *err)
+{
+    autojson cJSON *body = cJSON_CreateObject();
+
+    if (ld_limits_both(cli->args, body, err) < 0)
+        return -1;
+    if (!body->child)
+        return ld_err_set(err, LD_E_INVALID,
+                          "nothing is to be changed: --size-limit or --inode-limit is missing");
+    return patch(cli, name, body, err);
+}
+
+static int run_update(struct ld_cli *cli, struct ld_err *err)
+{
+    (void)err;
+    return ld_cli_each(cli, update_one);
+}
+
+static const struct ld_opt update_opts[] = {LD_OPT_SIZE_LIMIT, LD_OPT_INODE_LIMIT};
+
 static const struct ld_cmd cmds[] = {
     {
         .name = "container ls",
@@ -402,6 +429,18 @@ static const struct ld_cmd cmds[] = {
             "mountpoint is printed instead of the id, and nothing stays when it cannot be mounted.",
         .opts = LD_CMD_OPTS(create_opts),
         .run = run_create,
+    },
+    {
+        .name = "container update",
+        .aliases = {"update"},
+        .operands = "CONTAINER...",
+        .min_operands = 1,
+        .max_operands = LD_OPERANDS_MANY,
+        .complete = "container",
+        .summary = "Change the limits of containers",
+        .details = "They count at once, mounted or not; the value none lifts one.",
+        .opts = LD_CMD_OPTS(update_opts),
+        .run = run_update,
     },
     {
         .name = "container inspect",

@@ -17,6 +17,7 @@
 #include "client/api.h"
 #include "client/cmd.h"
 #include "client/labels.h"
+#include "client/limits.h"
 #include "client/mountspec.h"
 #include "client/object.h"
 #include "client/text.h"
@@ -197,7 +198,9 @@ static int build_body(const struct ld_args *args, cJSON *body, struct ld_err *er
     (void)cJSON_AddTrueToObject(body, "auto_remove");
     (void)cJSON_AddTrueToObject(body, "ephemeral"); /* nothing of it is to outlive the command */
     add_config(args, body);
-    return ld_labels_from_args(args, body, err) < 0 ? -1 : ld_mounts_from_args(args, body, err);
+    return ld_labels_from_args(args, body, err) < 0 || ld_limits_both(args, body, err) < 0
+               ? -1
+               : ld_mounts_from_args(args, body, err);
 }
 
 static int make_bundle(struct ld_cli *cli, const char *id, cJSON **ret, struct ld_err *err)
@@ -360,6 +363,8 @@ static const struct ld_opt run_opts[] = {
     {"tmpfs", 0, "TARGET[:size=SIZE]", true, "mount an empty tmpfs (may repeat)", NULL},
     {"driver", 0, "NAME", false, "storage driver (default: the daemon's)", "driver"},
     {"read-only", 0, NULL, false, "the command can write to its volumes only", NULL},
+    LD_OPT_SIZE_LIMIT,
+    LD_OPT_INODE_LIMIT,
     {"network", 0, "none|host", false,
      "a network of its own without devices (default), or the host's", "none|host"},
     {"rm", 0, NULL, false, "taken for habit's sake: it is removed anyway", NULL},

@@ -7,6 +7,7 @@
 #include "client/download.h"
 #include "client/dry_run.h"
 #include "client/labels.h"
+#include "client/limits.h"
 #include "client/list.h"
 #include "client/object.h"
 #include "client/out.h"
@@ -64,7 +65,7 @@ static int run_create(struct ld_cli *cli, struct ld_err *err)
         return ld_err_set(err, LD_E_INVALID, "--ensure needs the volume's name");
     if (ensure && ld_args_value(cli->args, "idempotency-key"))
         return ld_err_set(err, LD_E_INVALID, "--ensure needs no --idempotency-key");
-    if (ld_labels_from_args(cli->args, body, err) < 0)
+    if (ld_labels_from_args(cli->args, body, err) < 0 || ld_limits_size(cli->args, body, err) < 0)
         return -1;
     if (ensure && ld_object_url(LD_KIND_VOLUME, name, NULL, &url, err) < 0)
         return -1;
@@ -86,10 +87,35 @@ static int run_create(struct ld_cli *cli, struct ld_err *err)
 
 static const struct ld_opt create_opts[] = {
     LD_OPT_LABEL,
-    {"ensure", 0, NULL, false, "fine when it is there already, with the same labels", NULL},
+    LD_OPT_SIZE_LIMIT,
+    {"ensure", 0, NULL, false, "fine when it is there already, made by the same request", NULL},
     LD_OPT_ONCE,
     LD_OPT_FORMAT,
 };
+
+/* update */
+
+static int update_volume(struct ld_cli *cli, const char *name, struct ld_err *err)
+{
+    autobuf struct ld_buf url = LD_URL_INIT;
+    autojson cJSON *body = cJSON_CreateObject();
+
+    if (ld_limits_size(cli->args, body, err) < 0)
+        return -1;
+    if (!body->child)
+        return ld_err_set(err, LD_E_INVALID, "nothing is to be changed: --size-limit is missing");
+    if (ld_object_url(LD_KIND_VOLUME, name, NULL, &url, err) < 0)
+        return -1;
+    return ld_api_json(cli, "PATCH", ld_buf_str(&url), body, NULL, err);
+}
+
+static int run_update(struct ld_cli *cli, struct ld_err *err)
+{
+    (void)err;
+    return ld_cli_each(cli, update_volume);
+}
+
+static const struct ld_opt update_opts[] = {LD_OPT_SIZE_LIMIT};
 
 static int show_volume(struct ld_cli *cli, const char *name, struct ld_err *err)
 {
@@ -230,6 +256,17 @@ static const struct ld_cmd cmds[] = {
                    "created by that, too.",
         .opts = LD_CMD_OPTS(create_opts),
         .run = run_create,
+    },
+    {
+        .name = "volume update",
+        .operands = "VOLUME...",
+        .min_operands = 1,
+        .max_operands = LD_OPERANDS_MANY,
+        .complete = "volume",
+        .summary = "Change the limit of volumes",
+        .details = "It counts at once, whoever has them mounted; --size-limit none lifts it.",
+        .opts = LD_CMD_OPTS(update_opts),
+        .run = run_update,
     },
     {
         .name = "volume inspect",

@@ -1,6 +1,7 @@
 /* The list of drivers, and what they share: see common.h. No state. */
 #include "drivers/common.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "daemon/base/log.h"
@@ -22,4 +23,46 @@ void ld_driver_discard(int dir, const char *name)
 
     if (r < 0)
         ld_debug("remove '%s': %s, ignoring", name, strerrordesc_np(-r));
+}
+
+int ld_driver_make(const struct ld_driver_env *env, ld_sid sid)
+{
+    struct ld_sid_text name = ld_sid_name(sid);
+    autoclose int dir = ld_make_dir(env->w_fd, name.text, 0700);
+    int r = dir < 0 ? dir : ld_quota_tag(&env->quota, dir, sid);
+
+    if (r == 0)
+        return ld_steal_fd(&dir);
+    if (dir >= 0)
+        ld_driver_discard(env->w_fd, name.text);
+    return r;
+}
+
+static uint64_t beyond(uint64_t base, uint64_t limit)
+{
+    uint64_t sum;
+
+    if (limit == 0)
+        return 0;
+    return __builtin_add_overflow(base, limit, &sum) ? UINT64_MAX : sum;
+}
+
+int ld_driver_limit(const struct ld_driver_env *env, const struct ld_writable *w,
+                    const struct ld_limits *base, struct ld_err *err)
+{
+    struct ld_limits limits = {.bytes = beyond(base->bytes, w->limits.bytes),
+                               .inodes = beyond(base->inodes, w->limits.inodes)};
+    autoclose int dir = ld_open_dir(env->w_fd, ld_sid_name(w->sid).text);
+    bool is_tagged = false;
+    int r = dir < 0 ? dir : ld_quota_is_tagged(&env->quota, dir, w->sid, &is_tagged);
+
+    if (r == 0 && !is_tagged && (limits.bytes || limits.inodes)) {
+        (void)ld_err_set(err, LD_E_CONFLICT,
+                         "it was made when the file system had no quotas, so what is in it is not "
+                         "counted");
+        return ld_err_hint(err, "clone it: the clone is counted");
+    }
+    if (r == 0 && is_tagged)
+        r = ld_quota_set(&env->quota, dir, w->sid, &limits);
+    return r < 0 ? ld_err_sys(err, r, "limit writable layer %" LD_PRI_SID, w->sid) : 0;
 }

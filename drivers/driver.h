@@ -15,6 +15,7 @@
 
 #include "daemon/base/err.h"
 #include "daemon/base/fdio.h"
+#include "daemon/base/quota.h"
 #include "daemon/base/sid.h"
 #include "daemon/base/tree.h"
 #include "daemon/base/tree_diff.h"
@@ -25,19 +26,19 @@ struct ld_driver_env {
     int layers_fd; /* DATA/layers: one directory per committed layer, overlay's marks in it */
     int w_fd;      /* DATA/w: one directory per writable layer */
     int stage_fd;  /* RUN/stage: private tmpfs, where mounts are built and probes scratch */
-    const char *instance; /* this store's random name: our mounts are named layerd:INSTANCE:SID */
+    const char *instance;  /* this store's random name: our mounts are named layerd:INSTANCE:SID */
+    struct ld_quota quota; /* what writable layers are counted and limited by */
 };
 
 enum ld_driver_flags {
     LD_DRIVER_UPPER_IS_LAYER = 1 << 0, /* the writable layer, frozen, is a layer as it is */
     LD_DRIVER_COPIES = 1 << 1,         /* create copies the whole chain */
-    LD_DRIVER_QUOTA = 1 << 2,
 };
 
 /* What `create` wants to be given back with each later call; kept by the records, opaque to them.
  */
 struct ld_driver_state {
-    char text[64];
+    char text[96];
 };
 
 /* A writable layer as the driver sees it. */
@@ -47,6 +48,7 @@ struct ld_writable {
     size_t n_own; /* so many of the chain, from the top, are frozen states of the container itself:
                      `changes` counts them in */
     struct ld_driver_state state;
+    struct ld_limits limits; /* of what is written; what create copies is not counted */
 };
 
 enum ld_mount_flags {
@@ -64,8 +66,8 @@ struct ld_driver {
     int (*probe)(const struct ld_driver_env *env, unsigned *ret_flags, struct ld_err *err);
 
     /* Makes w/SID: an empty writable layer on w->chain (vfs: the flattened copy), its root having
-     * the merged root's owner, mode, xattrs and times. Fills w->state. Not synced: the core does
-     * that. */
+     * the merged root's owner, mode, xattrs and times, held to w->limits. Fills w->state. Not
+     * synced: the core does that. */
     int (*create)(const struct ld_driver_env *env, struct ld_writable *w, const bool *cancel,
                   struct ld_err *err);
 
@@ -105,11 +107,16 @@ struct ld_driver {
      * Does it show just what its chain shows, the root's attributes included? */
     int (*is_clean)(const struct ld_driver_env *env, const struct ld_writable *w, bool *ret,
                     struct ld_err *err);
-    /* Makes w/NEXT: empty, on top of w, whose root's attributes it has. Not synced. */
+    /* Makes w/NEXT: empty, on top of w, whose root's attributes and limits it has. Not synced. */
     int (*succeed)(const struct ld_driver_env *env, const struct ld_writable *w, ld_sid next,
                    struct ld_err *err);
-    /* w/SID becomes layers/SID. May have been done before, as a whole or in part. */
+    /* w/SID becomes layers/SID, without limits. May have been done before, as a whole or in part.
+     */
     int (*seal)(const struct ld_driver_env *env, ld_sid sid, struct ld_err *err);
+
+    /* The kernel holds the layer to w->limits from now on, mounted or not. unsupported: it can't
+     * be; conflict: this one can't, since it was made when none could. */
+    int (*limit)(const struct ld_driver_env *env, const struct ld_writable *w, struct ld_err *err);
 
     /* Bytes and inodes of w/SID on disk. */
     int (*usage)(const struct ld_driver_env *env, const struct ld_writable *w, struct ld_usage *ret,

@@ -210,7 +210,8 @@ static int overlay_create(const struct ld_driver_env *env, struct ld_writable *w
     (void)cancel; /* it takes no time */
     if (ld_overlay_make(env, w->sid, &upper, err) < 0)
         return -1;
-    if (dress_root(env, w, upper, err) < 0) {
+    if (dress_root(env, w, upper, err) < 0 ||
+        ld_driver_limit_new(env, w, &ld_overlay_base, err) < 0) {
         ld_driver_discard(env->w_fd, ld_sid_name(w->sid).text);
         return -1;
     }
@@ -322,6 +323,12 @@ static int overlay_usage(const struct ld_driver_env *env, const struct ld_writab
     int r = ld_tree_usage(env->w_fd, ld_sid_name(w->sid).text, ret);
 
     return r < 0 ? ld_err_sys(err, r, "count writable layer %" LD_PRI_SID, w->sid) : 0;
+}
+
+static int overlay_limit(const struct ld_driver_env *env, const struct ld_writable *w,
+                         struct ld_err *err)
+{
+    return ld_driver_limit(env, w, &ld_overlay_base, err);
 }
 
 /* ---- is it usable here? ---- */
@@ -446,5 +453,6 @@ const struct ld_driver ld_driver_overlay = {
     .is_clean = ld_overlay_is_clean,
     .succeed = ld_overlay_succeed,
     .seal = ld_overlay_seal,
+    .limit = overlay_limit,
     .usage = overlay_usage,
 };

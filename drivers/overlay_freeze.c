@@ -17,7 +17,7 @@
 int ld_overlay_make(const struct ld_driver_env *env, ld_sid sid, int *ret_upper, struct ld_err *err)
 {
     struct ld_sid_text name = ld_sid_name(sid);
-    autoclose int dir = ld_make_dir(env->w_fd, name.text, 0700);
+    autoclose int dir = ld_driver_make(env, sid);
     autoclose int upper = -EBADF;
     int rc = 0;
 
@@ -77,6 +77,7 @@ int ld_overlay_succeed(const struct ld_driver_env *env, const struct ld_writable
     LD_AUTO(ld_found_done) struct ld_found root = LD_FOUND_INIT;
     autoclose int upper = open_upper(env, w->sid);
     struct ld_layers own = {.root = &upper, .n = 1, .form = LD_FORM_LAYER};
+    const struct ld_writable after = {.sid = next, .limits = w->limits};
     autoclose int next_upper = -EBADF;
 
     if (upper < 0)
@@ -84,7 +85,8 @@ int ld_overlay_succeed(const struct ld_driver_env *env, const struct ld_writable
     if (ld_tree_lookup(&own, "/", &root, err) < 0 ||
         ld_overlay_make(env, next, &next_upper, err) < 0)
         return -1;
-    if (ld_node_copy_attrs(&root.node, next_upper, LD_FORM_LAYER, err) == 0)
+    if (ld_node_copy_attrs(&root.node, next_upper, LD_FORM_LAYER, err) == 0 &&
+        ld_driver_limit_new(env, &after, &ld_overlay_base, err) == 0)
         return 0;
     ld_driver_discard(env->w_fd, ld_sid_name(next).text);
     return -1;
@@ -97,6 +99,8 @@ int ld_overlay_seal(const struct ld_driver_env *env, ld_sid sid, struct ld_err *
     int r = dir == -ENOENT ? 0 : dir < 0 ? dir : 1; /* 0: done before, as a whole */
 
     if (r > 0) {
+        /* Nobody writes to it any more; the kernel forgets what neither limits nor counts. */
+        (void)!ld_quota_set(&env->quota, dir, sid, &(struct ld_limits){.bytes = 0});
         r = renameat2(dir, "upper", env->layers_fd, name.text, RENAME_NOREPLACE) < 0 ? -errno : 0;
         if (r == -ENOENT)
             r = 0; /* done before; what is left is the work directory */

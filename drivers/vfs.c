@@ -44,6 +44,12 @@ struct window {
     uint64_t from, to; /* nanoseconds since 1970; from > to: nothing lies inside */
 };
 
+/* What is kept of the copy, as four numbers. */
+struct state {
+    struct window window;
+    struct ld_limits copied; /* limits are for what comes beyond it */
+};
+
 static uint64_t now_ns(clockid_t clock)
 {
     struct timespec t;
@@ -67,29 +73,30 @@ static void wait_past(struct window *window)
     }
 }
 
-static void write_state(const struct window *window, struct ld_driver_state *ret)
+static void write_state(const struct state *s, struct ld_driver_state *ret)
 {
-    (void)snprintf(ret->text, sizeof(ret->text), "%" PRIu64 " %" PRIu64, window->from,
-                   window->to); /* 41 bytes at most */
+    (void)snprintf(ret->text, sizeof(ret->text), "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64,
+                   s->window.from, s->window.to, s->copied.bytes,
+                   s->copied.inodes); /* 83 bytes at most */
 }
 
-static struct window read_state(const struct ld_driver_state *state)
+/* An older version wrote the first two. */
+static struct state read_state(const struct ld_driver_state *state)
 {
-    static const struct window none = {.from = 1, .to = 0};
-    struct window window;
+    static const struct state none = {.window = {.from = 1, .to = 0}};
+    struct state s = none;
+    uint64_t *const number[] = {&s.window.from, &s.window.to, &s.copied.bytes, &s.copied.inodes};
     char text[sizeof(state->text)];
-    char *second;
+    char *rest = text, *word;
+    size_t n = 0;
 
     memcpy(text, state->text, sizeof(text));
     text[sizeof(text) - 1] = '\0';
-    second = strchr(text, ' ');
-    if (!second)
-        return none;
-    *second++ = '\0';
-    if (ld_parse_u64(text, 0, UINT64_MAX, &window.from) < 0 ||
-        ld_parse_u64(second, 0, UINT64_MAX, &window.to) < 0)
-        return none;
-    return window;
+    for (; n < LD_ARRAY_LEN(number) && (word = strsep(&rest, " ")); n++) {
+        if (ld_parse_u64(word, 0, UINT64_MAX, number[n]) < 0)
+            return none;
+    }
+    return n == 2 || n == 4 ? s : none;
 }
 
 /* ---- the list of inodes ---- */
@@ -167,21 +174,40 @@ static int copy_chain(const struct ld_driver_env *env, const struct ld_writable 
     return 0;
 }
 
+/* What is not allocated yet is counted as reserved. */
+static int count_copy(const struct ld_driver_env *env, const struct ld_writable *w, int dir,
+                      struct ld_limits *ret, struct ld_err *err)
+{
+    int r = env->quota.base ? ld_quota_get(&env->quota, dir, w->sid, NULL, ret) : 0;
+
+    return r < 0 ? ld_err_sys(err, r, "count what was copied") : 0;
+}
+
 static int vfs_create(const struct ld_driver_env *env, struct ld_writable *w, const bool *cancel,
                       struct ld_err *err)
 {
     struct ld_sid_text name = ld_sid_name(w->sid);
-    autoclose int dir = ld_make_dir(env->w_fd, name.text, 0700);
-    struct window window = {.from = 1, .to = 0};
+    autoclose int dir = ld_driver_make(env, w->sid);
+    struct state s = {.window = {.from = 1, .to = 0}};
 
     if (dir < 0)
         return ld_err_sys(err, dir, "make writable layer %s", name.text);
-    if (copy_chain(env, w, dir, cancel, &window, err) < 0) {
+    if (copy_chain(env, w, dir, cancel, &s.window, err) < 0 ||
+        count_copy(env, w, dir, &s.copied, err) < 0 ||
+        ld_driver_limit_new(env, w, &s.copied, err) < 0) {
         ld_driver_discard(env->w_fd, name.text);
         return ld_err_prefix(err, "copy the image into writable layer %s", name.text);
     }
-    write_state(&window, &w->state);
+    write_state(&s, &w->state);
     return 0;
+}
+
+static int vfs_limit(const struct ld_driver_env *env, const struct ld_writable *w,
+                     struct ld_err *err)
+{
+    struct state s = read_state(&w->state);
+
+    return ld_driver_limit(env, w, &s.copied, err);
 }
 
 /* A clone and not a bind: it never becomes a peer of the mount that holds the data root. */
@@ -224,7 +250,7 @@ static int vfs_changes(const struct ld_driver_env *env, const struct ld_writable
                        ld_change_fn sink, void *arg, struct ld_err *err)
 {
     LD_AUTO(ld_chain_close) struct ld_open_chain chain = {.fd = NULL};
-    struct window window = read_state(&w->state);
+    struct window window = read_state(&w->state).window;
     autoclose int dir = ld_open_dir(env->w_fd, ld_sid_name(w->sid).text);
     autoclose int root = dir < 0 ? dir : ld_open_dir(dir, "root");
     autofree uint64_t *inode = NULL;
@@ -284,5 +310,6 @@ const struct ld_driver ld_driver_vfs = {
     .in_use = vfs_in_use,
     .changes = vfs_changes,
     .open = vfs_open,
+    .limit = vfs_limit,
     .usage = vfs_usage,
 };

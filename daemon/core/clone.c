@@ -76,6 +76,7 @@ static int clone_of(struct ld_core *core, const struct ld_write *w, const struct
                                      .config = from->config,
                                      .mounts = mounts,
                                      .n_mounts = from->n_mounts,
+                                     .limits = from->limits,
                                      .read_only = from->read_only,
                                      .ephemeral = from->ephemeral,
                                      .auto_remove = from->auto_remove};

@@ -17,9 +17,11 @@
 #include "daemon/core/config.h"
 #include "daemon/core/fold.h"
 #include "daemon/core/holders.h"
+#include "daemon/core/limits.h"
 #include "daemon/core/rootfs.h"
 #include "daemon/core/state.h"
 #include "daemon/core/trash.h"
+#include "daemon/core/writable.h"
 #include "daemon/jobs/op.h"
 
 void ld_container_state_done(struct ld_container_state *state)
@@ -158,16 +160,38 @@ int ld_container_name_check(const char *name, struct ld_err *err)
     return ld_err_hint(err, "names are [a-z0-9][a-z0-9_.-]*, at most 128 bytes, not 64 hex digits");
 }
 
+/* In the kernel; the record follows, or a start sets what the record says. */
+static int limit(struct ld_core *core, const char *id, const struct ld_container_patch *patch,
+                 struct ld_container *ret_before, struct ld_err *err)
+{
+    struct ld_container *c = ret_before;
+
+    if (ld_store_container_get(core->store, id, c, err) < 0)
+        return -1;
+    if (patch->if_match && patch->if_match != c->version)
+        return 0; /* to be refused in its transaction */
+    if (ld_limits_set_container(core, c, patch->limits, err) < 0)
+        return ld_err_prefix(err, "container '%s'", c->name ? c->name : c->id);
+    return 0;
+}
+
 int ld_container_patch(struct ld_core *core, const struct ld_write *w, const char *id,
                        const struct ld_container_patch *patch, struct ld_container_state *ret,
                        struct ld_err *err)
 {
     struct ld_container record = {.id = NULL};
+    struct ld_container before LD_AUTO(ld_container_done) = {.id = NULL};
+    struct ld_err ignored = LD_ERR_INIT;
 
     if (patch->name && ld_container_name_check(patch->name, err) < 0)
         return -1;
-    if (ld_store_container_patch(core->store, w, id, patch, &record, err) < 0)
+    if (patch->limits && limit(core, id, patch, &before, err) < 0)
         return -1;
+    if (ld_store_container_patch(core->store, w, id, patch, &record, err) < 0) {
+        if (patch->limits && !ld_is_undecided(err))
+            (void)ld_limits_set_container(core, &before, &before.limits, &ignored);
+        return -1;
+    }
     ld_container_state_of(core, &record, ret);
     add_chain_damage(core, ret);
     return 0;

@@ -18,6 +18,7 @@
 #include "daemon/base/parse.h"
 #include "daemon/core/container.h"
 #include "daemon/core/image.h"
+#include "daemon/core/limits.h"
 #include "daemon/core/rootfs.h"
 #include "daemon/core/state.h"
 #include "daemon/core/volume.h"
@@ -289,6 +290,7 @@ static int fill(struct create *k, const struct ld_container_spec *spec, struct l
     c->read_only = spec->read_only;
     c->ephemeral = spec->ephemeral;
     c->auto_remove = spec->auto_remove;
+    c->limits = spec->limits;
     c->created_ns = ld_now_ns();
     return 0;
 }
@@ -297,7 +299,7 @@ static int make_layer(struct create *k, const bool *cancel, struct ld_err *err)
 {
     struct ld_chain chain = {.sid = k->chain.sid, .n = k->chain.n};
 
-    if (ld_writable_begin(k->core, k->driver, &chain, cancel, &k->writable, err) < 0)
+    if (ld_writable_begin(k->core, k->driver, &chain, &k->c.limits, cancel, &k->writable, err) < 0)
         return -1;
     k->c.upper_sid = k->writable.w.sid;
     k->c.driver_state = dup_or_null(ld_writable_state(&k->writable));
@@ -334,7 +336,7 @@ static void undo(struct create *k)
 static int create_new(struct create *k, const struct ld_container_spec *spec, const bool *cancel,
                       struct ld_err *err)
 {
-    if (ld_core_may_grow(k->core, 0, err) < 0 ||
+    if (ld_limits_check(k->core, &spec->limits, err) < 0 || ld_core_may_grow(k->core, 0, err) < 0 ||
         ld_core_driver(k->core, spec->driver, &k->driver, err) < 0 || fill(k, spec, err) < 0 ||
         add_mounts(k, spec, err) < 0 || make_layer(k, cancel, err) < 0)
         return -1;

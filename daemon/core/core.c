@@ -12,6 +12,7 @@
 #include "daemon/core/config.h"
 #include "daemon/core/fold.h"
 #include "daemon/core/inflight.h"
+#include "daemon/core/limits.h"
 #include "daemon/core/recover.h"
 #include "daemon/core/state.h"
 #include "daemon/core/trash.h"
@@ -76,6 +77,7 @@ static int open_all(struct ld_core *core, struct ld_err *err)
                                        .w_fd = core->root.w_fd,
                                        .stage_fd = core->root.stage_fd,
                                        .instance = ld_store_instance(core->store)};
+    ld_limits_probe(core);
     core->pins = ld_pins_new();
     core->jobs = ld_jobs_new();
     core->mounts = ld_mounts_new(&core->root, &core->env, core->lanes);

@@ -40,7 +40,7 @@ static void fill_drivers(const struct ld_core *core, struct ld_info *ret)
             .is_default = s->driver == core->default_driver,
             .upper_is_layer = s->flags & LD_DRIVER_UPPER_IS_LAYER,
             .copies = s->flags & LD_DRIVER_COPIES,
-            .quota = s->flags & LD_DRIVER_QUOTA,
+            .quota = core->env.quota.base != 0,
             .reason = s->is_usable ? NULL : s->why.message,
             .hint = s->is_usable || !s->why.hint[0] ? NULL : s->why.hint,
         };
@@ -68,6 +68,11 @@ int ld_info_get(struct ld_core *core, struct ld_info *ret, struct ld_err *err)
     ret->size = (uint64_t)fs.f_blocks * (uint64_t)fs.f_frsize;
     ret->available = (uint64_t)fs.f_bavail * (uint64_t)fs.f_frsize;
     ret->inodes_available = fs.f_ffree;
+    ret->not_limited = core->n_not_limited;
+    if (core->env.quota.base == 0) {
+        ret->no_quota = core->no_quota.message;
+        ret->no_quota_hint = core->no_quota.hint;
+    }
     fill_drivers(core, ret);
     if (ld_store_sums(core->store, &ret->sums, err) < 0 ||
         ld_store_job_list(core->store, &running, &jobs, err) < 0)

@@ -21,7 +21,9 @@ struct ld_info {
     char kernel[65];
     char machine[65];
     int64_t started_ns;
-    const char *filesystem; /* "ext4" */
+    const char *filesystem;               /* "ext4" */
+    const char *no_quota, *no_quota_hint; /* why nothing can be limited, and what helps; or NULL */
+    uint64_t not_limited;                 /* containers and volumes whose limits are not enforced */
     uint64_t size, available, inodes_available;
     struct ld_driver_info driver[8];
     size_t n_drivers;

@@ -18,6 +18,7 @@
 #include "daemon/base/fdio.h"
 #include "daemon/base/mem.h"
 #include "daemon/base/mountapi.h"
+#include "daemon/base/quota.h"
 #include "daemon/base/tree.h"
 #include "daemon/core/root.h"
 
@@ -146,6 +147,13 @@ static int open_target(const struct ld_rootfs *spec, const struct ld_mount_part 
     return ld_steal_fd(&fd);
 }
 
+static int tag_like_volume(const struct ld_root *root, const char *name, int dir)
+{
+    autoclose int volume = ld_open_dir(root->volumes_fd, name);
+
+    return volume < 0 ? volume : ld_quota_tag_like(dir, volume);
+}
+
 /* What the image has at the target goes into a new volume: copied aside, made durable, renamed over
  * the empty directory. A volume that has content by now is left as it is: the first wins. */
 static int seed_volume(const struct ld_root *root, const struct ld_mount_part *part, int target,
@@ -164,6 +172,9 @@ static int seed_volume(const struct ld_root *root, const struct ld_mount_part *p
     to = r < 0 ? r : ld_make_dir(root->staging_fd, aside, 0700);
     if (to < 0)
         return ld_err_sys(err, to, "stage the volume for '%s'", part->target);
+    r = tag_like_volume(root, name.text, to);
+    if (r < 0)
+        return ld_err_sys(err, r, "stage the volume for '%s'", part->target);
     if (ld_tree_copy(&plain, to, LD_FORM_PLAIN, NULL, err) < 0) {
         (void)!ld_remove_tree(root->staging_fd, aside, NULL); /* the start discards staging too */
         return ld_err_prefix(err, "seed the volume at '%s'", part->target);

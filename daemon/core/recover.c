@@ -19,6 +19,7 @@
 #include "daemon/core/image_mount.h"
 #include "daemon/core/layer_blob.h"
 #include "daemon/core/layer_names.h"
+#include "daemon/core/limits.h"
 #include "daemon/core/making.h"
 #include "daemon/core/rootfs.h"
 #include "daemon/core/state.h"
@@ -251,6 +252,7 @@ static int check_containers(struct ld_core *core, struct ld_err *err)
                 continue;
             damage = ld_container_missing(core, c);
             if (!damage) {
+                ld_limits_recover_container(core, c);
                 complete_mount(core, c);
                 complete_target(core, c);
                 continue;
@@ -277,6 +279,8 @@ static int check_volumes(struct ld_core *core, struct ld_err *err)
             const struct ld_volume *v = &page.item[i];
             const char *damage = ld_volume_missing(core, v);
 
+            if (!v->damage && !damage)
+                ld_limits_recover_volume(core, v);
             if (v->damage || !damage)
                 continue;
             ld_error("volume '%s': %s", v->name ? v->name : v->id, damage);

@@ -71,7 +71,7 @@ static int move(struct rollback *r, const bool *cancel, struct ld_err *err)
     struct ld_removed removed LD_AUTO(ld_removed_done) = {.n = 0};
     struct ld_chain chain = {.sid = r->chain.sid, .n = r->chain.n};
     struct ld_new_writable nw;
-    int rc = ld_writable_begin(r->core, r->driver, &chain, cancel, &nw, err);
+    int rc = ld_writable_begin(r->core, r->driver, &chain, &r->container.limits, cancel, &nw, err);
 
     if (rc == 0)
         rc = record(r, &nw, &removed, err);

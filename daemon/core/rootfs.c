@@ -108,6 +108,7 @@ int ld_rootfs_load(struct ld_core *core, const struct ld_container *c, bool whol
     if (c->driver_state)
         (void)snprintf(fs->writable.state.text, sizeof(fs->writable.state.text), "%s",
                        c->driver_state); /* it was made from such a text */
+    fs->writable.limits = c->limits;
     fs->read_only = c->read_only;
     fs->is_volatile = c->ephemeral;
     fs->was_mounted = c->ever_mounted;

@@ -39,6 +39,8 @@ struct ld_core {
     struct ld_root root;
     struct ld_store *store;
     struct ld_driver_env env;
+    struct ld_err no_quota; /* why env.quota limits nothing */
+    uint64_t n_not_limited; /* records found at the start whose limits could not be set */
     struct ld_driver_status driver[LD_MAX_DRIVERS];
     size_t n_drivers;
     const struct ld_driver *default_driver;

@@ -23,6 +23,7 @@
 #include "daemon/core/fold.h"
 #include "daemon/core/freeze.h"
 #include "daemon/core/layer_names.h"
+#include "daemon/core/limits.h"
 #include "daemon/core/state.h"
 #include "daemon/jobs/lane.h"
 #include "daemon/jobs/loop.h"
@@ -299,6 +300,7 @@ static int delete_one(struct ld_core *core, const struct ld_trash *t, const bool
         if (r < 0)
             return r;
     }
+    ld_limits_forget(core, t->sid);
     return 0;
 }
 

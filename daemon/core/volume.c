@@ -18,6 +18,7 @@
 #include "daemon/base/tree.h"
 #include "daemon/core/config.h"
 #include "daemon/core/container.h"
+#include "daemon/core/limits.h"
 #include "daemon/core/making.h"
 #include "daemon/core/state.h"
 #include "daemon/core/trash.h"
@@ -127,7 +128,9 @@ static int copy_aside(struct ld_core *core, const struct ld_volume_source *from,
 
     if (to < 0)
         return ld_err_sys(err, to, "stage the copy");
-    rc = copy_content(core, from, to, err);
+    rc = ld_limits_tag_volume(core, to, sid, err);
+    if (rc == 0)
+        rc = copy_content(core, from, to, err);
     if (rc == 0 && renameat2(core->root.staging_fd, aside, core->root.volumes_fd, name.text,
                              RENAME_NOREPLACE) < 0)
         rc = ld_err_sys(err, -errno, "put the copy in place");
@@ -141,11 +144,19 @@ static int copy_aside(struct ld_core *core, const struct ld_volume_source *from,
 int ld_volume_copy(struct ld_core *core, const struct ld_volume_source *from, ld_sid sid,
                    struct ld_err *err)
 {
+    const struct ld_volume copy = {.sid = sid, .size_limit = from->size_limit};
+
     if (ld_making_begin(core, sid, err) < 0)
         return -1;
-    if (copy_aside(core, from, sid, err) == 0)
+    if (copy_aside(core, from, sid, err) < 0) {
+        ld_making_end(core, sid);
+        return -1;
+    }
+    if (from->size_limit == 0 || ld_limits_set_volume(core, &copy, err) == 0)
         return 0;
-    ld_making_end(core, sid);
+    if (err->code == LD_E_UNSUPPORTED)
+        err->code = LD_E_CONFLICT; /* with what it is a copy of */
+    ld_volume_discard(core, sid);
     return -1;
 }
 
@@ -170,38 +181,50 @@ static int inherit(struct ld_core *core, const struct ld_volume_origin *origin, 
         return -1;
     *ret = (struct ld_volume_source){.id = origin->id,
                                      .snapshot_sid = s.volume_sid,
+                                     .size_limit = from.size_limit,
                                      .live = origin->live && !s.id,
                                      .cancel = origin->cancel};
     v->seeded = from.seeded;
+    v->size_limit = from.size_limit;
     if (!v->labels && from.labels)
         v->labels = ld_strdup(from.labels);
     return 0;
 }
 
-static int make_empty(struct ld_core *core, ld_sid sid, struct ld_err *err)
+static int make_empty(struct ld_core *core, const struct ld_volume *v, struct ld_err *err)
 {
-    int fd;
+    autoclose int dir = -EBADF;
+    int rc;
 
-    if (ld_making_begin(core, sid, err) < 0)
+    if (ld_making_begin(core, v->sid, err) < 0)
         return -1;
-    fd = ld_make_dir(core->root.volumes_fd, ld_sid_name(sid).text, 0755);
-    ld_close(fd);
-    if (fd >= 0)
+    dir = ld_make_dir(core->root.volumes_fd, ld_sid_name(v->sid).text, 0755);
+    rc = dir < 0 ? ld_err_sys(err, dir, "make its directory")
+                 : ld_limits_tag_volume(core, dir, v->sid, err);
+    if (rc == 0 && v->size_limit)
+        rc = ld_limits_set_volume(core, v, err);
+    if (rc == 0)
         return 0;
-    ld_making_end(core, sid);
-    return ld_err_sys(err, fd, "make its directory");
+    if (dir >= 0)
+        ld_volume_discard(core, v->sid);
+    else
+        ld_making_end(core, v->sid);
+    return -1;
 }
 
 /* Its storage id, pinned on success: whoever looks for what nobody uses leaves it alone. */
 static int begin(struct ld_core *core, const struct ld_volume_spec *spec, struct ld_volume *v,
                  struct ld_err *err)
 {
+    struct ld_limits limits = {.bytes = spec->size_limit};
+
     if (spec->name && !ld_name_is_valid(spec->name)) {
         (void)ld_err_set(err, LD_E_INVALID, "the volume name '%s' is not valid", spec->name);
         return ld_err_hint(err,
                            "names are [a-z0-9][a-z0-9_.-]*, at most 128 bytes, not 64 hex digits");
     }
-    if (ld_core_may_grow(core, 0, err) < 0 || ld_store_take_sid(core->store, &v->sid, err) < 0)
+    if (ld_limits_check(core, &limits, err) < 0 || ld_core_may_grow(core, 0, err) < 0 ||
+        ld_store_take_sid(core->store, &v->sid, err) < 0)
         return -1;
     ld_pins_add(core->pins, &v->sid, 1);
     return 0;
@@ -221,10 +244,11 @@ static int prepare(struct ld_core *core, const struct ld_volume_spec *spec, stru
     v->anonymous = spec->name == NULL;
     v->labels = spec->labels ? ld_strdup(spec->labels) : NULL;
     v->spec_digest = spec->spec_digest ? ld_strdup(spec->spec_digest) : NULL;
+    v->size_limit = spec->size_limit;
     v->created_ns = ld_now_ns();
     if (spec->origin && inherit(core, spec->origin, v, &from, err) < 0)
         return -1;
-    rc = spec->origin ? ld_volume_copy(core, &from, v->sid, err) : make_empty(core, v->sid, err);
+    rc = spec->origin ? ld_volume_copy(core, &from, v->sid, err) : make_empty(core, v, err);
     return rc < 0 ? ld_err_prefix(err, "volume '%s'", spec->name ? spec->name : id) : 0;
 }
 
@@ -324,6 +348,29 @@ static int make_or_find(struct ld_core *core, const struct ld_write *w,
         return 0;
     }
     ld_volume_discard(core, v->sid);
+    return -1;
+}
+
+int ld_volume_patch(struct ld_core *core, const struct ld_write *w, const char *id,
+                    const struct ld_volume_patch *patch, struct ld_volume *ret, struct ld_err *err)
+{
+    struct ld_volume v LD_AUTO(ld_volume_done) = {.sid = 0};
+    struct ld_err ignored = LD_ERR_INIT;
+    uint64_t before;
+
+    if (ld_store_volume_get(core->store, id, &v, err) < 0)
+        return -1;
+    before = v.size_limit;
+    if (patch->size_limit && (!patch->if_match || patch->if_match == v.version)) {
+        v.size_limit = *patch->size_limit;
+        if (ld_limits_set_volume(core, &v, err) < 0)
+            return ld_err_prefix(err, "volume '%s'", v.name ? v.name : v.id);
+    }
+    if (ld_store_volume_patch(core->store, w, id, patch, ret, err) == 0)
+        return 0;
+    v.size_limit = before;
+    if (patch->size_limit && !ld_is_undecided(err))
+        (void)ld_limits_set_volume(core, &v, &ignored);
     return -1;
 }
 

@@ -20,7 +20,9 @@ struct ld_volume_spec {
     const char *name;        /* NULL: anonymous, found by its id */
     const char *labels;      /* a JSON object as text, or NULL */
     const char *spec_digest; /* of the canonical body, or NULL; a later PUT is compared with it */
-    /* Clone: a copy of this one's content, and of its labels unless there are some. NULL: empty. */
+    uint64_t size_limit;     /* 0: none */
+    /* Clone: a copy of this one's content and limit, and of its labels unless there are some. NULL:
+     * empty. */
     const struct ld_volume_origin *origin;
     bool may_exist;   /* PUT: one of the same body is the answer */
     bool must_be_new; /* PUT with If-None-Match: * */
@@ -47,6 +49,10 @@ int ld_volume_admit_clone(struct ld_core *core, const char *text, bool live, str
 int ld_volume_create(struct ld_core *core, const struct ld_write *w,
                      const struct ld_volume_spec *spec, struct ld_volume *ret, bool *ret_made,
                      struct ld_err *err);
+/* Worker, v:ID exclusive. *ret: as it is then. precondition; unsupported and conflict: those of
+ * limits.h. */
+int ld_volume_patch(struct ld_core *core, const struct ld_write *w, const char *id,
+                    const struct ld_volume_patch *patch, struct ld_volume *ret, struct ld_err *err);
 /* The volume of that name, made when there is none: first use. One that was made is pinned
  * (pins.h): the caller drops that once the volume has its user. */
 int ld_volume_ensure(struct ld_core *core, const struct ld_write *w, const char *name,
@@ -78,6 +84,7 @@ void ld_volume_view_close(struct ld_volume_view *view); /* a closed one is fine 
 struct ld_volume_source {
     const char *id;
     ld_sid snapshot_sid; /* 0: the volume itself */
+    uint64_t size_limit; /* of the copy: what it begins with may be more, then it can only shrink */
     bool live;
     const bool *cancel;
 };

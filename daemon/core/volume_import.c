@@ -10,6 +10,7 @@
 
 #include "daemon/base/fdio.h"
 #include "daemon/base/mem.h"
+#include "daemon/base/quota.h"
 #include "daemon/base/tree.h"
 #include "daemon/core/decoder.h"
 #include "daemon/core/files.h"
@@ -165,12 +166,16 @@ static int stage(const struct import *imp, const char *aside, int *ret_dir, stru
     struct ld_sid_text name = ld_sid_name(imp->volume.sid);
     struct ld_node node = {
         .path = "/", .name = name.text, .depth = 1, .dir = root->volumes_fd, .form = LD_FORM_PLAIN};
-    autoclose int dir = -EBADF;
+    autoclose int dir = -EBADF, volume = -EBADF;
     int r = ld_remove_tree(root->staging_fd, aside, NULL);
 
     dir = r < 0 ? r : ld_make_dir(root->staging_fd, aside, 0700);
     if (dir < 0)
         return ld_err_sys(err, dir, "stage the import");
+    volume = ld_open_dir(root->volumes_fd, name.text);
+    r = volume < 0 ? volume : ld_quota_tag_like(dir, volume);
+    if (r < 0)
+        return ld_err_sys(err, r, "stage the import");
     if (fstatat(root->volumes_fd, name.text, &node.st, AT_SYMLINK_NOFOLLOW) < 0)
         return ld_err_sys(err, -errno, "look at the volume");
     if (ld_node_copy_attrs(&node, dir, LD_FORM_PLAIN, err) < 0)

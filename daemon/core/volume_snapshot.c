@@ -133,6 +133,7 @@ int ld_volume_rollback(struct ld_core *core, const struct ld_write *w, const cha
         ld_store_take_sid(core->store, &sid, err) < 0)
         return -1;
     from.snapshot_sid = s.volume_sid;
+    from.size_limit = v.size_limit;
     if (ld_volume_copy(core, &from, sid, err) < 0 || move_to_copy(core, w, &v, &s, sid, err) < 0)
         return -1;
     return ld_store_volume_get(core->store, v.id, ret, err);

@@ -6,14 +6,19 @@
 
 #include "daemon/base/fdio.h"
 #include "daemon/base/log.h"
+#include "daemon/core/limits.h"
 #include "daemon/core/making.h"
 #include "daemon/core/state.h"
 
 int ld_writable_begin(struct ld_core *core, const struct ld_driver *driver,
-                      const struct ld_chain *chain, const bool *cancel, struct ld_new_writable *ret,
-                      struct ld_err *err)
+                      const struct ld_chain *chain, const struct ld_limits *limits,
+                      const bool *cancel, struct ld_new_writable *ret, struct ld_err *err)
 {
-    *ret = (struct ld_new_writable){.w.chain = *chain};
+    *ret = (struct ld_new_writable){.w.chain = *chain, .w.limits = *limits};
+    if (ld_limits_check(core, limits, err) < 0) {
+        err->code = LD_E_CONFLICT; /* a create has asked before: it is of what this is made from */
+        return -1;
+    }
     if (ld_store_take_sid(core->store, &ret->w.sid, err) < 0)
         return -1;
     ld_pins_add(core->pins, &ret->w.sid, 1);

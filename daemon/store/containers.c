@@ -14,7 +14,7 @@
 #define COLUMNS                                                                                    \
     "seq, id, name, image_id, image_ref, parent_sid, upper_sid, driver, driver_state, labels,"     \
     " config, spec_digest, boot_id, read_only, auto_remove, ever_mounted, damage, created_ns,"     \
-    " version, removed_ns, base_sid"
+    " version, removed_ns, base_sid, size_limit, inode_limit"
 
 enum { EXPIRE_AT_ONCE = 100 };
 
@@ -43,6 +43,7 @@ static void read_container(sqlite3_stmt *stmt, struct ld_container *c)
         .version = ld_col_u64(stmt, 18),
         .removed_ns = ld_col_int(stmt, 19),
         .base_sid = ld_col_u64(stmt, 20),
+        .limits = {.bytes = ld_col_u64(stmt, 21), .inodes = ld_col_u64(stmt, 22)},
     };
     c->ephemeral = c->boot_id != NULL;
 }
@@ -270,8 +271,8 @@ static int insert_container(struct ld_tx *tx, const struct ld_container *c, stru
         tx->db,
         "INSERT INTO containers(id, name, image_id, image_ref, parent_sid, upper_sid, driver,"
         " driver_state, labels, config, spec_digest, boot_id, read_only, auto_remove,"
-        " ever_mounted, damage, created_ns, base_sid)"
-        " VALUES(?1,?2,?3,?4,?5,?6,?7,?8,json(?9),?10,?11,?12,?13,?14,?15,?16,?17,?18)",
+        " ever_mounted, damage, created_ns, base_sid, size_limit, inode_limit)"
+        " VALUES(?1,?2,?3,?4,?5,?6,?7,?8,json(?9),?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20)",
         err);
 
     if (!stmt)
@@ -294,6 +295,8 @@ static int insert_container(struct ld_tx *tx, const struct ld_container *c, stru
     ld_bind(stmt, 16, c->damage);
     ld_bind(stmt, 17, c->created_ns ? c->created_ns : tx->now_ns);
     ld_bind_id(stmt, 18, c->base_sid);
+    ld_bind(stmt, 19, c->limits.bytes);
+    ld_bind(stmt, 20, c->limits.inodes);
     return ld_sql_done(stmt, err);
 }
 
@@ -453,6 +456,7 @@ static int patch(struct ld_tx *tx, void *arg, struct ld_err *err)
     LD_AUTO(ld_container_done) struct ld_container old = {0};
     struct patch *p = arg;
     const char *name = p->patch->name;
+    const struct ld_limits *limits = p->patch->limits ? p->patch->limits : &old.limits;
     autosql stmt = NULL;
 
     if (ld_container_living(tx, p->id, p->patch->if_match, &old, err) < 0)
@@ -462,13 +466,15 @@ static int patch(struct ld_tx *tx, void *arg, struct ld_err *err)
     stmt = ld_sql(
         tx->db,
         "UPDATE containers SET name = coalesce(?2, name), labels = coalesce(json(?3), labels),"
-        " version = version + 1 WHERE id = ?1",
+        " size_limit = ?4, inode_limit = ?5, version = version + 1 WHERE id = ?1",
         err);
     if (!stmt)
         return -1;
     ld_bind(stmt, 1, p->id);
     ld_bind(stmt, 2, name);
     ld_bind(stmt, 3, p->patch->labels);
+    ld_bind(stmt, 4, limits->bytes);
+    ld_bind(stmt, 5, limits->inodes);
     if (ld_sql_done(stmt, err) < 0 || ld_container_living(tx, p->id, 0, &p->now, err) < 0)
         return -1;
     return note_update(tx, &old, &p->now, err);

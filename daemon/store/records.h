@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "daemon/base/cleanup.h"
+#include "daemon/base/quota.h"
 #include "daemon/base/sid.h"
 
 /* Container, snapshot, volume and job ids: 64 hex digits. Image ids: "sha256:" and 64 hex digits.
@@ -97,6 +98,7 @@ struct ld_container {
     char *boot_id;      /* ephemeral: the boot it lives in. Set by the store */
     struct ld_mount_spec *mounts;
     size_t n_mounts;
+    struct ld_limits limits; /* of the writable layer */
     bool read_only;
     bool ephemeral; /* lives until the next boot, never synced */
     bool auto_remove;
@@ -126,8 +128,9 @@ struct ld_volume {
     char *name; /* NULL for anonymous ones: found by id */
     bool anonymous;
     bool seeded;
-    char *labels;      /* JSON object, never NULL when read */
-    char *spec_digest; /* or NULL */
+    uint64_t size_limit; /* 0: none */
+    char *labels;        /* JSON object, never NULL when read */
+    char *spec_digest;   /* or NULL */
     char *damage;
     int64_t created_ns;
     uint64_t version;

@@ -209,7 +209,13 @@ static const char step_6[] = "ALTER TABLE snapshots ADD COLUMN volume_sid INTEGE
                              "CREATE UNIQUE INDEX snapshots_by_volume_sid ON snapshots(volume_sid)"
                              "  WHERE volume_sid IS NOT NULL;";
 
-static const char *const steps[] = {step_1, step_2, step_3, step_4, step_5, step_6};
+/* What the file system holds a writable layer or a volume to; 0: nothing. */
+static const char step_7[] =
+    "ALTER TABLE containers ADD COLUMN size_limit INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE containers ADD COLUMN inode_limit INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE volumes ADD COLUMN size_limit INTEGER NOT NULL DEFAULT 0;";
+
+static const char *const steps[] = {step_1, step_2, step_3, step_4, step_5, step_6, step_7};
 const struct ld_schema ld_schema = {.steps = steps, .n_steps = LD_ARRAY_LEN(steps)};
 
 static int read_pragma(struct ld_db *db, const char *text, int64_t *ret, struct ld_err *err)

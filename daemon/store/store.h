@@ -272,9 +272,10 @@ int ld_store_container_list(struct ld_store *store, const struct ld_container_qu
                             struct ld_container_page *ret, struct ld_err *err);
 
 struct ld_container_patch {
-    const char *name;   /* NULL: as it is */
-    const char *labels; /* the new object as a whole; NULL: as it is */
-    uint64_t if_match;  /* 0: any version */
+    const char *name;               /* NULL: as it is */
+    const char *labels;             /* the new object as a whole; NULL: as it is */
+    const struct ld_limits *limits; /* NULL: as they are */
+    uint64_t if_match;              /* 0: any version */
 };
 /* not_found, exists (name), precondition. `ret` may be NULL. Event container.update. */
 int ld_store_container_patch(struct ld_store *store, const struct ld_write *w, const char *id,
@@ -447,6 +448,15 @@ int ld_store_volume_list(struct ld_store *store, const struct ld_volume_query *q
                          struct ld_volume_page *ret, struct ld_err *err);
 /* Living containers that mount it. */
 int ld_store_volume_users(struct ld_store *store, const char *id, struct ld_users *ret,
+                          struct ld_err *err);
+struct ld_volume_patch {
+    const char *labels;         /* the new object as a whole; NULL: as it is */
+    const uint64_t *size_limit; /* NULL: as it is */
+    uint64_t if_match;          /* 0: any version */
+};
+/* not_found, precondition. Event volume.update. */
+int ld_store_volume_patch(struct ld_store *store, const struct ld_write *w, const char *id,
+                          const struct ld_volume_patch *patch, struct ld_volume *ret,
                           struct ld_err *err);
 int ld_store_volume_set_seeded(struct ld_store *store, const struct ld_write *w, const char *id,
                                struct ld_err *err);

@@ -8,7 +8,7 @@
 
 #define COLUMNS                                                                                    \
     "seq, id, sid, name, anonymous, seeded, labels, spec_digest, damage, created_ns, version,"     \
-    " removed_ns"
+    " removed_ns, size_limit"
 
 /* ---- reading ---- */
 
@@ -26,6 +26,7 @@ static void read_volume(sqlite3_stmt *stmt, struct ld_volume *v)
         .created_ns = ld_col_int(stmt, 9),
         .version = ld_col_u64(stmt, 10),
         .removed_ns = ld_col_int(stmt, 11),
+        .size_limit = ld_col_u64(stmt, 12),
     };
 }
 
@@ -219,7 +220,8 @@ static int insert_volume(struct ld_tx *tx, const struct ld_volume *v, struct ld_
 {
     autosql stmt = ld_sql(tx->db,
                           "INSERT INTO volumes(id, sid, name, anonymous, seeded, labels,"
-                          " spec_digest, created_ns) VALUES(?1, ?2, ?3, ?4, ?5, json(?6), ?7, ?8)",
+                          " spec_digest, created_ns, size_limit)"
+                          " VALUES(?1, ?2, ?3, ?4, ?5, json(?6), ?7, ?8, ?9)",
                           err);
 
     if (!stmt)
@@ -232,6 +234,7 @@ static int insert_volume(struct ld_tx *tx, const struct ld_volume *v, struct ld_
     ld_bind(stmt, 6, v->labels ? v->labels : "{}");
     ld_bind(stmt, 7, v->spec_digest);
     ld_bind(stmt, 8, v->created_ns ? v->created_ns : tx->now_ns);
+    ld_bind(stmt, 9, v->size_limit);
     if (ld_sql_done(stmt, err) < 0)
         return -1;
     return note(tx, "volume.create", v, err);
@@ -330,6 +333,54 @@ int ld_store_volume_set_damage(struct ld_store *store, const struct ld_write *w,
                          .event = reason ? "volume.damaged" : "volume.repaired"};
 
     return ld_store_set(store, w, LD_SYNC_FULL, &set, err);
+}
+
+struct patch {
+    const char *id;
+    const struct ld_volume_patch *patch;
+    struct ld_volume now;
+};
+
+static int patch(struct ld_tx *tx, void *arg, struct ld_err *err)
+{
+    LD_AUTO(ld_volume_done) struct ld_volume old = {0};
+    struct patch *p = arg;
+    const uint64_t *size_limit = p->patch->size_limit;
+    int rc = ld_volume_row(tx->db, p->id, &old, err);
+    autosql stmt = NULL;
+
+    if (ld_want_row(rc, "volume", p->id, err) < 0)
+        return -1;
+    if (p->patch->if_match != 0 && p->patch->if_match != old.version)
+        return ld_err_version(err, "volume", old.id, old.version, p->patch->if_match);
+    stmt = ld_sql(tx->db,
+                  "UPDATE volumes SET labels = coalesce(json(?2), labels), size_limit = ?3,"
+                  " version = version + 1 WHERE id = ?1",
+                  err);
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, p->id);
+    ld_bind(stmt, 2, p->patch->labels);
+    ld_bind(stmt, 3, size_limit ? *size_limit : old.size_limit);
+    if (ld_sql_done(stmt, err) < 0 || ld_volume_row(tx->db, p->id, &p->now, err) < 0)
+        return -1;
+    return note(tx, "volume.update", &p->now, err);
+}
+
+int ld_store_volume_patch(struct ld_store *store, const struct ld_write *w, const char *id,
+                          const struct ld_volume_patch *what, struct ld_volume *ret,
+                          struct ld_err *err)
+{
+    struct patch p = {.id = id, .patch = what};
+
+    if (what->labels && strlen(what->labels) > LD_STORE_MAX_DOC)
+        return ld_err_set(err, LD_E_INVALID, "volume '%s': the labels are too large", id);
+    if (ld_store_write(store, w, LD_SYNC_FULL, patch, &p, err) < 0) {
+        ld_volume_done(&p.now);
+        return -1;
+    }
+    *ret = p.now;
+    return 0;
 }
 
 struct imported {

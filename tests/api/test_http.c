@@ -119,7 +119,7 @@ LD_API_TEST(http, tells_the_methods_a_resource_has)
         {"PUT", "/v1/containers", "GET POST"},
         {"POST", "/v1/containers/web", "GET PUT PATCH DELETE"},
         {"GET", "/v1/containers/web/mount", "POST"},
-        {"PATCH", "/v1/volumes/data", "GET PUT DELETE"},
+        {"POST", "/v1/volumes/data", "GET PUT PATCH DELETE"},
         {"POST", "/v1/containers/web/files?path=/", "GET HEAD PUT DELETE"},
         {"PROPFIND", "/v1/images/base", "GET DELETE"},
     };
@@ -230,6 +230,7 @@ LD_API_TEST(http, names_unknown_members)
          "{'image':'base','mounts':[{'type':'tmpfs','target':'/t','oddmember':1}]}"},
         {"POST", "/v1/containers", "{'image':'base','config':{'oddmember':1}}"},
         {"PATCH", "/v1/containers/web", "{'oddmember':1}"},
+        {"PATCH", "/v1/volumes/data", "{'oddmember':1}"},
         {"POST", "/v1/containers/web/mount", "{'oddmember':1}"},
         {"POST", "/v1/containers/web/bundle", "{'oddmember':1}"},
         {"POST", "/v1/images/base/mount", "{'oddmember':1}"},
@@ -254,19 +255,50 @@ LD_API_TEST(http, refuses_what_it_cannot_honour_yet)
     static const struct {
         const char *method, *target, *body;
     } rows[] = {
-        {"POST", "/v1/containers", "{'image':'base','size_limit':1048576}"},
-        {"POST", "/v1/containers", "{'image':'base','inode_limit':100}"},
         {"POST", "/v1/containers", "{'image':'base','idmap':'auto'}"},
-        {"PUT", "/v1/containers/a", "{'image':'base','size_limit':1048576}"},
-        {"PATCH", "/v1/containers/web", "{'size_limit':1048576}"},
-        {"POST", "/v1/volumes", "{'size_limit':1048576}"},
-        {"PUT", "/v1/volumes/a", "{'size_limit':1048576}"},
     };
 
     ld_have_base(c);
     (void)ld_create(c, "web", "base", NULL);
     for (size_t i = 0; i < LD_ARRAY_LEN(rows); i++)
         (void)ld_want_error(c, "unsupported", rows[i].method, rows[i].body, "%s", rows[i].target);
+}
+
+/* The tests' data root enforces none. */
+LD_API_TEST(http, refuses_limits_that_nothing_enforces_with_the_remedy)
+{
+    static const struct {
+        const char *method, *target, *body;
+    } rows[] = {
+        {"POST", "/v1/containers", "{'image':'base','size_limit':1048576}"},
+        {"POST", "/v1/containers", "{'image':'base','inode_limit':100}"},
+        {"PUT", "/v1/containers/a", "{'image':'base','size_limit':1048576}"},
+        {"PATCH", "/v1/containers/web", "{'size_limit':1048576}"},
+        {"PATCH", "/v1/containers/web", "{'inode_limit':100}"},
+        {"POST", "/v1/volumes", "{'size_limit':1048576}"},
+        {"PUT", "/v1/volumes/a", "{'size_limit':1048576}"},
+        {"PATCH", "/v1/volumes/data", "{'size_limit':1048576}"},
+    };
+    cJSON *info;
+
+    ld_have_base(c);
+    (void)ld_create(c, "web", "base", NULL);
+    (void)ld_want(c, 201, "PUT", NULL, "/v1/volumes/data");
+    info = ld_want(c, 200, "GET", NULL, "/v1/info");
+    cr_expect_not(ld_bool(info, "storage.quota.usable"));
+    cr_expect_neq(ld_str(info, "storage.quota.reason")[0], '\0');
+    for (size_t i = 0; i < LD_ARRAY_LEN(rows); i++) {
+        cJSON *error =
+            ld_want_error(c, "unsupported", rows[i].method, rows[i].body, "%s", rows[i].target);
+
+        cr_expect(strstr(ld_str(error, "hint"), "prjquota"), "%s", ld_str(error, "hint"));
+    }
+    (void)ld_want_error(c, "not_found", "GET", NULL, "/v1/volumes/a");
+    (void)ld_want_error(c, "invalid", "PATCH", "{'size_limit':65535}", "/v1/containers/web");
+    (void)ld_want_error(c, "invalid", "PATCH", "{'inode_limit':15}", "/v1/containers/web");
+    (void)ld_want_error(c, "invalid", "PATCH", "{'size_limit':'1M'}", "/v1/volumes/data");
+    (void)ld_want(c, 200, "PATCH", "{'size_limit':null,'inode_limit':null}", "/v1/containers/web");
+    (void)ld_want(c, 200, "PATCH", "{'size_limit':null}", "/v1/volumes/data");
 }
 
 LD_API_TEST(http, refuses_bodies_over_a_mebibyte)
@@ -277,6 +309,7 @@ LD_API_TEST(http, refuses_bodies_over_a_mebibyte)
         {"POST", "/v1/containers"},
         {"PUT", "/v1/containers/a"},
         {"PATCH", "/v1/containers/web"},
+        {"PATCH", "/v1/volumes/data"},
         {"POST", "/v1/containers/web/mount"},
         {"POST", "/v1/containers/web/bundle"},
         {"POST", "/v1/images/base/mount"},
@@ -318,6 +351,7 @@ LD_API_TEST(http, refuses_other_media_types)
         {"POST", "/v1/containers", "application/x-www-form-urlencoded"},
         {"PUT", "/v1/containers/a", "text/plain"},
         {"PATCH", "/v1/containers/web", "application/xml"},
+        {"PATCH", "/v1/volumes/data", "application/xml"},
         {"POST", "/v1/containers/web/mount", "text/plain"},
         {"POST", "/v1/containers/web/bundle", "text/plain"},
         {"POST", "/v1/images/base/mount", "text/plain"},

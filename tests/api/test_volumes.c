@@ -145,6 +145,40 @@ LD_API_TEST(volumes, are_put_idempotently_and_hold_preconditions)
     }
 }
 
+LD_API_TEST(volumes, are_patched)
+{
+    cJSON *json = ld_want(c, 201, "PUT", "{'labels':{'a':'1','b':'2'}}", "/v1/volumes/data");
+    static const struct {
+        const char *header;
+        int status;
+    } rows[] = {{"If-Match: \"7\"", 412},
+                {"If-Match: \"4\"", 200},
+                {"If-Match: \"4\"", 412},
+                {"If-Match: *", 200}};
+
+    cr_expect(cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(json, "size_limit")));
+    json = ld_want(c, 200, "PATCH", "{'labels':{'a':null,'c':'3'}}", "/v1/volumes/data");
+    cr_expect_eq(ld_count(json, "labels"), 2);
+    cr_expect_str_eq(ld_str(json, "labels.c"), "3");
+    cr_expect_eq(ld_int(json, "version"), 2);
+    json = ld_want(c, 200, "PATCH", "{'labels':null}", "/v1/volumes/data");
+    cr_expect_eq(ld_count(json, "labels"), 0);
+    json = ld_want(c, 200, "PATCH", "{}", "/v1/volumes/data");
+    cr_expect_eq(ld_int(json, "version"), 4);
+    (void)ld_want_error(c, "invalid", "PATCH", "{'labels':[]}", "/v1/volumes/data");
+    (void)ld_want_error(c, "invalid", "PATCH", "{'name':'other'}", "/v1/volumes/data");
+    (void)ld_want_error(c, "not_found", "PATCH", "{}", "/v1/volumes/none");
+    for (size_t i = 0; i < LD_ARRAY_LEN(rows); i++) {
+        const struct ld_reply *reply =
+            ld_call(c, &(struct ld_call){.method = "PATCH",
+                                         .target = "/v1/volumes/data",
+                                         .json = "{}",
+                                         .headers = (const char *[]){rows[i].header, NULL}});
+
+        cr_expect_eq(reply->status, rows[i].status, "%zu: %d", i, reply->status);
+    }
+}
+
 LD_API_TEST(volumes, with_the_same_prefix_are_ambiguous)
 {
     static const struct {
@@ -160,6 +194,7 @@ LD_API_TEST(volumes, with_the_same_prefix_are_ambiguous)
         {"POST", "/clone"},
         {"GET", "/snapshots"},
         {"POST", "/snapshots"},
+        {"PATCH", ""},
     };
     static struct ld_text ids[2000];
     char prefix[5] = "";
@@ -173,8 +208,9 @@ LD_API_TEST(volumes, with_the_same_prefix_are_ambiguous)
     }
     cr_assert_neq(prefix[0], '\0');
     for (size_t i = 0; i < LD_ARRAY_LEN(rows); i++) {
-        cJSON *error = ld_want_error(c, "conflict", rows[i].method, NULL, "/v1/volumes/%s%s",
-                                     prefix, rows[i].rest);
+        cJSON *error = ld_want_error(c, "conflict", rows[i].method,
+                                     strcmp(rows[i].method, "PATCH") ? NULL : "{}",
+                                     "/v1/volumes/%s%s", prefix, rows[i].rest);
 
         cr_expect_geq(ld_count(error, "details.candidates"), 2);
     }

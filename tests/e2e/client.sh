@@ -330,6 +330,13 @@ test_containers() {
     run 0 layerctl inspect shop
     has inspect "$out" '"owner":*"ada"'
     lacks inspect "$out" '"team"'
+    run 0 layerctl update --size-limit none --inode-limit none shop
+    run 1 layerctl update --size-limit 1M shop
+    has stderr "$err" "could not be enforced here"
+    has stderr "$err" "prjquota"
+    run 1 layerctl create --inode-limit 100 base:1
+    run 2 layerctl update shop
+    run 2 layerctl update --size-limit much shop
     run 0 layerctl container inspect -s shop
     has inspect "$out" '"bytes"'
     run 0 layerctl inspect --format json "${id:0:12}"
@@ -451,6 +458,10 @@ test_volumes() {
     is "volume create" "$out" cache
     run 4 layerctl volume create cache
     run 0 layerctl volume create --ensure -l a=b cache
+    run 0 layerctl volume update --size-limit none cache
+    run 1 layerctl volume update --size-limit 1G cache
+    run 1 layerctl volume create --size-limit 1G
+    run 2 layerctl volume update cache
     run 0 layerctl volume inspect -s cache
     has inspect "$out" '"a":*"b"'
     run 0 layerctl volumes

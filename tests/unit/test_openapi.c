@@ -300,7 +300,7 @@ Test(openapi, refuses_requests_that_should_not_have_been_accepted)
     static const char body[] =
         "{\"id\":\"" ID64
         "\",\"name\":\"a\",\"anonymous\":false,\"labels\":{},\"state\":\"ok\",\"reason\":null,"
-        "\"created_at\":\"2026-11-25T10:15:30Z\",\"users\":[],\"version\":1}";
+        "\"created_at\":\"2026-11-25T10:15:30Z\",\"size_limit\":null,\"users\":[],\"version\":1}";
     struct ld_openapi_exchange x = {.method = "POST",
                                     .target = "/v1/volumes",
                                     .request_body = "{\"name\":\"a\"}",

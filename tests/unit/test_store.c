@@ -242,6 +242,8 @@ LD_TEST(store, opens_a_database_of_version_3_with_its_containers)
     ld_test_ok(ld_store_container_get(store, "old", &c, &err), &err);
     cr_expect_eq(c.base_sid, 7);
     cr_expect_eq(c.parent_sid, 7);
+    cr_expect_eq(c.limits.bytes, 0);
+    cr_expect_eq(c.limits.inodes, 0);
     ld_container_done(&c);
     ld_test_ok(ld_store_container_get(store, "bare", &c, &err), &err);
     cr_expect_eq(c.base_sid, 0);

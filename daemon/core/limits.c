@@ -1,0 +1,113 @@
+/* Limits: see limits.h. */
+#include "daemon/core/limits.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "daemon/base/fdio.h"
+#include "daemon/base/log.h"
+#include "daemon/core/rootfs.h"
+#include "daemon/core/state.h"
+
+static const struct ld_limits none = {.bytes = 0, .inodes = 0};
+
+static bool is_none(const struct ld_limits *limits)
+{
+    return limits->bytes == 0 && limits->inodes == 0;
+}
+
+void ld_limits_probe(struct ld_core *core)
+{
+    if (ld_quota_probe(core->root.w_fd, core->env.instance, &core->env.quota, &core->no_quota) < 0)
+        ld_debug("no limits: %s", core->no_quota.message);
+}
+
+int ld_limits_check(const struct ld_core *core, const struct ld_limits *limits, struct ld_err *err)
+{
+    if (is_none(limits) || core->env.quota.base)
+        return 0;
+    (void)ld_err_set(err, LD_E_UNSUPPORTED, "a limit could not be enforced here: %s",
+                     core->no_quota.message);
+    return ld_err_hint(err, "%s", core->no_quota.hint);
+}
+
+int ld_limits_set_container(struct ld_core *core, const struct ld_container *c,
+                            const struct ld_limits *limits, struct ld_err *err)
+{
+    struct ld_loaded_rootfs rootfs;
+    int rc;
+
+    if (ld_limits_check(core, limits, err) < 0)
+        return -1;
+    if (core->env.quota.base == 0)
+        return 0;
+    if (ld_rootfs_load(core, c, false, &rootfs, err) < 0)
+        return -1;
+    rootfs.fs.writable.limits = *limits;
+    rc = rootfs.fs.driver->limit(&core->env, &rootfs.fs.writable, err);
+    ld_rootfs_done(&rootfs);
+    return rc;
+}
+
+int ld_limits_set_volume(struct ld_core *core, const struct ld_volume *v, struct ld_err *err)
+{
+    const struct ld_quota *quota = &core->env.quota;
+    struct ld_limits limits = {.bytes = v->size_limit};
+    autoclose int dir = -EBADF;
+    bool is_tagged = false;
+    int r;
+
+    if (ld_limits_check(core, &limits, err) < 0)
+        return -1;
+    if (quota->base == 0)
+        return 0;
+    dir = ld_open_dir(core->root.volumes_fd, ld_sid_name(v->sid).text);
+    r = dir < 0 ? dir : ld_quota_is_tagged(quota, dir, v->sid, &is_tagged);
+    if (r == 0 && !is_tagged && !is_none(&limits)) {
+        (void)ld_err_set(err, LD_E_CONFLICT,
+                         "it was made when the file system had no quotas, so what is in it is not "
+                         "counted");
+        return ld_err_hint(err, "clone it: the clone is counted");
+    }
+    if (r == 0 && is_tagged)
+        r = ld_quota_set(quota, dir, v->sid, &limits);
+    return r < 0 ? ld_err_sys(err, r, "limit its directory") : 0;
+}
+
+int ld_limits_tag_volume(struct ld_core *core, int dir, ld_sid sid, struct ld_err *err)
+{
+    int r = ld_quota_tag(&core->env.quota, dir, sid);
+
+    return r < 0 ? ld_err_sys(err, r, "have its directory counted") : 0;
+}
+
+static void complain(struct ld_core *core, const char *kind, const char *name,
+                     const struct ld_err *err)
+{
+    core->n_not_limited++;
+    ld_error("%s '%s' is not held to its limits: %s", kind, name, err->message);
+}
+
+void ld_limits_recover_container(struct ld_core *core, const struct ld_container *c)
+{
+    struct ld_err err = LD_ERR_INIT;
+
+    if (ld_limits_set_container(core, c, &c->limits, &err) < 0)
+        complain(core, "container", c->name ? c->name : c->id, &err);
+}
+
+void ld_limits_recover_volume(struct ld_core *core, const struct ld_volume *v)
+{
+    struct ld_err err = LD_ERR_INIT;
+
+    if (ld_limits_set_volume(core, v, &err) < 0)
+        complain(core, "volume", v->name ? v->name : v->id, &err);
+}
+
+void ld_limits_forget(struct ld_core *core, ld_sid sid)
+{
+    int r = ld_quota_set(&core->env.quota, core->root.w_fd, sid, &none);
+
+    if (r < 0 && r != -EOPNOTSUPP)
+        ld_debug("forget the limits of %" LD_PRI_SID ": %s", sid, strerrordesc_np(-r));
+}
