@@ -23,7 +23,7 @@ static inline struct ld_sid_text ld_sid_name(ld_sid sid)
 }
 
 /* A chain of committed layers, topmost first. Borrowed by whoever gets it. n is at most
- * LD_MAX_LAYERS: the overlay's option string has to fit one page (see docs/ARCHITECTURE.md). */
+ * LD_MAX_LAYERS: the overlay's option string has to fit one page. */
 enum { LD_MAX_LAYERS = 400 };
 
 struct ld_chain {

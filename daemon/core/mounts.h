@@ -8,7 +8,7 @@
  *
  * Sources: Documentation/filesystems/overlayfs.rst ("Sharing and copying layers"),
  * mount_setattr(2), open_tree and move_mount of linux/mount.h. The measurements that force the
- * shape are in docs/ARCHITECTURE.md.
+ * shape are in docs/DESIGN.md.
  */
 #pragma once
 
