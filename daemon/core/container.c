@@ -339,12 +339,7 @@ static int remove_record(struct ld_core *core, const struct ld_write *w, const c
         (w->dry_run || !ld_core_make_room(core, err) ||
          ld_store_container_remove(core->store, w, id, &remove, &removed, err) < 0))
         return -1;
-    if (!w->dry_run)
-        ld_trash_take(core, &removed);
-    else if (ld_trash_measure(core, &removed, err) < 0)
-        return -1;
-    *ret = ld_steal(&removed);
-    return 0;
+    return ld_trash_finish(core, w, &removed, ret, err);
 }
 
 int ld_container_unmount(struct ld_core *core, const struct ld_write *w, const char *id,

@@ -68,7 +68,7 @@ void ld_trash_take(struct ld_core *core, const struct ld_removed *removed)
         ld_core_kick_reaper(core);
 }
 
-int ld_trash_measure(struct ld_core *core, struct ld_removed *removed, struct ld_err *err)
+static int measure(struct ld_core *core, struct ld_removed *removed, struct ld_err *err)
 {
     for (size_t i = 0; i < removed->n_objects; i++) {
         struct ld_removed_object *object = &removed->object[i];
@@ -84,6 +84,17 @@ int ld_trash_measure(struct ld_core *core, struct ld_removed *removed, struct ld
                               object->name ? object->name : object->id);
         object->bytes = usage.bytes;
     }
+    return 0;
+}
+
+int ld_trash_finish(struct ld_core *core, const struct ld_write *w, struct ld_removed *removed,
+                    struct ld_removed *ret, struct ld_err *err)
+{
+    if (!w->dry_run)
+        ld_trash_take(core, removed);
+    else if (measure(core, removed, err) < 0)
+        return -1;
+    *ret = ld_steal(removed);
     return 0;
 }
 

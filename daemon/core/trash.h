@@ -24,9 +24,11 @@ struct ld_write;
 void ld_trash_take(struct ld_core *core, const struct ld_removed *removed);
 void ld_trash_take_one(struct ld_core *core, const struct ld_gone *gone);
 
-/* Counts what the containers and volumes among the objects hold on disk: a walk, for a dry run. Any
+/* The end of a removal whose transaction is through: ld_trash_take; of a dry run instead, what the
+ * containers and volumes among the objects hold on disk (a walk). *ret takes `removed` over. Any
  * worker. */
-int ld_trash_measure(struct ld_core *core, struct ld_removed *removed, struct ld_err *err);
+int ld_trash_finish(struct ld_core *core, const struct ld_write *w, struct ld_removed *removed,
+                    struct ld_removed *ret, struct ld_err *err);
 
 /* What is in the trash (by id, name or prefix; NULL: everything) is deleted now instead of later:
  * it is never restored, the reaper is awake, the space comes back while it works. A dry run leaves

@@ -90,12 +90,7 @@ int ld_volume_snapshot_remove(struct ld_core *core, const struct ld_write *w, co
         (w->dry_run || !ld_core_make_room(core, err) ||
          ld_store_volume_snapshot_remove(store, w, volume, id, if_match, &removed, err) < 0))
         return -1;
-    if (!w->dry_run)
-        ld_trash_take(core, &removed);
-    else if (ld_trash_measure(core, &removed, err) < 0)
-        return -1;
-    *ret = ld_steal(&removed);
-    return 0;
+    return ld_trash_finish(core, w, &removed, ret, err);
 }
 
 static int move_to_copy(struct ld_core *core, const struct ld_write *w, const struct ld_volume *v,
