@@ -9,9 +9,9 @@
 #include "api/container_json.h"
 #include "api/dry_run.h"
 #include "api/json.h"
-#include "api/list.h"
 #include "api/router.h"
 #include "api/routes.h"
+#include "api/snapshot_list.h"
 #include "daemon/base/fdio.h"
 #include "daemon/base/mem.h"
 #include "daemon/core/clone.h"
@@ -52,25 +52,12 @@ static struct snapshot_call *new_call(struct ld_request *req, enum ld_lane lane,
     return ld_call_new(sizeof(struct snapshot_call), req, lane, run, reply, free_call);
 }
 
-static cJSON *snapshot_json(const struct ld_snapshot *s)
-{
-    cJSON *json = cJSON_CreateObject();
-
-    cJSON_AddStringToObject(json, "id", s->id);
-    cJSON_AddItemToObject(json, "name", ld_json_text(s->name));
-    cJSON_AddStringToObject(json, "container", s->owner_id);
-    cJSON_AddItemToObject(json, "labels", ld_json_raw(s->labels, "{}"));
-    cJSON_AddStringToObject(json, "consistency", s->fuzzy ? "fuzzy" : "exact");
-    cJSON_AddItemToObject(json, "created_at", ld_json_time(s->created_ns));
-    cJSON_AddItemToObject(json, "version", ld_json_u64(s->version));
-    return json;
-}
-
 static void reply_snapshot(struct ld_call *call, int status)
 {
     struct snapshot_call *c = (struct snapshot_call *)call;
 
-    ld_reply_object(call->req, status, c->record.version, snapshot_json(&c->record));
+    ld_reply_object(call->req, status, c->record.version,
+                    ld_snapshot_json("container", &c->record));
 }
 
 /* Name and labels of a body; `more` is another member it may have. */
@@ -136,39 +123,6 @@ static void take(struct ld_request *req)
 
 /* ---- list, inspect ---- */
 
-struct snapshot_lister {
-    struct ld_lister base;
-    char owner[65];
-};
-
-static int list_page(struct ld_lister *lister, uint64_t after, size_t limit, struct ld_list *list,
-                     uint64_t *ret_next, struct ld_err *err)
-{
-    struct snapshot_lister *l = (struct snapshot_lister *)lister;
-    struct ld_snapshot_page page LD_AUTO(ld_snapshot_page_done) = {.n = 0};
-    struct ld_snapshot_query query = {.owner = l->owner,
-                                      .after = after,
-                                      .limit = limit,
-                                      .name_glob = ld_filter_get(&lister->filters, "name"),
-                                      .labels = lister->filters.label,
-                                      .n_labels = lister->filters.n_labels};
-
-    if (ld_filter_until(&lister->filters, &query.until_ns, err) < 0 ||
-        ld_store_snapshot_list(ld_core_store(lister->core), &query, &page, err) < 0)
-        return -1;
-    *ret_next = page.next;
-    for (size_t i = 0; i < page.n; i++) {
-        if (ld_list_item(list, snapshot_json(&page.item[i]), err) < 0)
-            return -1;
-    }
-    return 0;
-}
-
-static void free_lister(struct ld_lister *lister)
-{
-    (void)lister;
-}
-
 /* The container of the path; only looked up. */
 static int find_owner(struct ld_request *req, char ret_id[65], struct ld_err *err)
 {
@@ -183,32 +137,22 @@ static int find_owner(struct ld_request *req, char ret_id[65], struct ld_err *er
 
 static void list(struct ld_request *req)
 {
-    struct snapshot_lister *l = ld_new(struct snapshot_lister);
     struct ld_err err = LD_ERR_INIT;
+    char owner[65];
 
-    l->base.page = list_page;
-    l->base.free = free_lister;
-    if (find_owner(req, l->owner, &err) < 0) {
-        free(l);
-        ld_reply_error(req, &err);
-        return;
-    }
-    ld_reply_list(req, &l->base, "name label until");
+    if (find_owner(req, owner, &err) < 0)
+        return ld_reply_error(req, &err);
+    ld_reply_snapshots(req, "container", owner);
 }
 
 static void inspect(struct ld_request *req)
 {
-    struct ld_snapshot s LD_AUTO(ld_snapshot_done) = {.id = NULL};
     struct ld_err err = LD_ERR_INIT;
     char owner[65];
 
-    if (find_owner(req, owner, &err) < 0 ||
-        ld_store_snapshot_find(ld_core_store(ld_request_core(req)), owner,
-                               ld_request_param(req, "snapshot"), &s, &err) < 0) {
-        ld_reply_error(req, &err);
-        return;
-    }
-    ld_reply_object(req, 200, s.version, snapshot_json(&s));
+    if (find_owner(req, owner, &err) < 0)
+        return ld_reply_error(req, &err);
+    ld_reply_snapshot(req, "container", owner);
 }
 
 /* ---- delete, roll back ---- */
