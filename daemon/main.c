@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,6 +15,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <systemd/sd-daemon.h>
@@ -69,6 +71,21 @@ static void fill_standard_fds(void)
     ld_close(fd);
 }
 
+/* ext4 holds nobody to a limit who has it: an import into a limited volume would go on. By the
+ * system calls themselves, of the only thread there is yet; what is refused stays as it is. */
+static void drop_resource_capability(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+    struct __user_cap_data_struct *word = &data[CAP_TO_INDEX(CAP_SYS_RESOURCE)];
+
+    if (syscall(SYS_capget, &header, data) < 0)
+        return;
+    word->effective &= ~CAP_TO_MASK(CAP_SYS_RESOURCE);
+    word->permitted &= ~CAP_TO_MASK(CAP_SYS_RESOURCE);
+    (void)!syscall(SYS_capset, &header, data);
+}
+
 static void prepare_process(void)
 {
     struct rlimit files;
@@ -82,6 +99,7 @@ static void prepare_process(void)
         files.rlim_cur = files.rlim_max;
         (void)setrlimit(RLIMIT_NOFILE, &files); /* what there was must do */
     }
+    drop_resource_capability();
 }
 
 /* ---- sockets ---- */
