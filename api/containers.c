@@ -273,8 +273,8 @@ static int run_patch(struct ld_call *call, struct ld_err *err)
     patch.labels = c->labels;
     if (read_limits(c->patch, &now.limits, &limits, err) < 0)
         return -1;
-    patch.limits =
-        limits.bytes != now.limits.bytes || limits.inodes != now.limits.inodes ? &limits : NULL;
+    if (cJSON_HasObjectItem(c->patch, "size_limit") || cJSON_HasObjectItem(c->patch, "inode_limit"))
+        patch.limits = &limits; /* the same, too: the kernel may have lost it */
     return ld_container_patch(call->core, &call->w, c->id, &patch, &c->state, err);
 }
 

@@ -244,8 +244,8 @@ static int run_patch(struct ld_call *call, struct ld_err *err)
         (labels && ld_json_merge_labels(now.labels, labels, &c->labels, err) < 0))
         return -1;
     patch.labels = c->labels;
-    if (cJSON_HasObjectItem(c->patch, "size_limit") && size_limit != now.size_limit)
-        patch.size_limit = &size_limit;
+    if (cJSON_HasObjectItem(c->patch, "size_limit"))
+        patch.size_limit = &size_limit; /* the same, too: the kernel may have lost it */
     if (ld_volume_patch(call->core, &call->w, c->id, &patch, &c->volume, err) < 0)
         return -1;
     return ld_store_volume_users(ld_core_store(call->core), c->id, &c->users, err);

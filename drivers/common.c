@@ -58,8 +58,8 @@ int ld_driver_limit(const struct ld_driver_env *env, const struct ld_writable *w
 
     if (r == 0 && !is_tagged && (limits.bytes || limits.inodes)) {
         (void)ld_err_set(err, LD_E_CONFLICT,
-                         "it was made when the file system had no quotas, so what is in it is not "
-                         "counted");
+                         "what is in it is not counted: it was made when the file system had no "
+                         "quotas, or taken out of its project");
         return ld_err_hint(err, "clone it: the clone is counted");
     }
     if (r == 0 && is_tagged)

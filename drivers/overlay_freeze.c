@@ -77,11 +77,13 @@ int ld_overlay_succeed(const struct ld_driver_env *env, const struct ld_writable
     LD_AUTO(ld_found_done) struct ld_found root = LD_FOUND_INIT;
     autoclose int upper = open_upper(env, w->sid);
     struct ld_layers own = {.root = &upper, .n = 1, .form = LD_FORM_LAYER};
-    const struct ld_writable after = {.sid = next, .limits = w->limits};
+    struct ld_writable after = {.sid = next, .limits = w->limits};
     autoclose int next_upper = -EBADF;
 
     if (upper < 0)
         return ld_err_sys(err, upper, "open writable layer %" LD_PRI_SID, w->sid);
+    if (env->quota.base == 0)
+        after.limits = (struct ld_limits){.bytes = 0}; /* nor is this one held to them here */
     if (ld_tree_lookup(&own, "/", &root, err) < 0 ||
         ld_overlay_make(env, next, &next_upper, err) < 0)
         return -1;

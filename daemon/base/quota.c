@@ -76,6 +76,13 @@ int ld_quota_probe(int dir, const char *instance, struct ld_quota *ret, struct l
     return 0;
 }
 
+bool ld_quota_is_inherited(int dir)
+{
+    struct fsxattr attr;
+
+    return ioctl(dir, FS_IOC_FSGETXATTR, &attr) == 0 && attr.fsx_xflags & FS_XFLAG_PROJINHERIT;
+}
+
 /* 0 or -errno. */
 static int project_of(const struct ld_quota *quota, ld_sid sid, uint32_t *ret)
 {

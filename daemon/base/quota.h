@@ -6,8 +6,9 @@
  * is not, and what moves keeps its project.
  *
  * Limits are held by the kernel for everybody but a process with CAP_SYS_RESOURCE that writes to
- * ext4 directly; overlayfs drops that capability itself. Blocking; any thread. Sources:
- * quotactl(2), ioctl_fsgetxattr(2), Documentation/filesystems/quota.rst.
+ * ext4 directly; overlayfs drops that capability itself. And in the initial user namespace the
+ * owner of a file, or CAP_FOWNER, can take it out of its project (FS_IOC_FSSETXATTR). Blocking; any
+ * thread. Sources: quotactl(2), ioctl_fsgetxattr(2), Documentation/filesystems/quota.rst.
  */
 #pragma once
 
@@ -30,6 +31,9 @@ struct ld_quota {
 /* Is it enforced where `dir` lies? By the state of the quotas: xfs takes project ids without. -1:
  * the message says why not, the hint what would help. */
 int ld_quota_probe(int dir, const char *instance, struct ld_quota *ret, struct ld_err *err);
+
+/* Does what is made in `dir`, or renamed into it, belong to a project of somebody's? */
+bool ld_quota_is_inherited(int dir);
 
 /* All below take a directory opened for reading (not O_PATH) on the file system, and return 0 or
  * -errno. A quota that limits nothing: tag does nothing, the others are EOPNOTSUPP. EOVERFLOW: the

@@ -14,6 +14,7 @@
 
 #include "daemon/base/fdio.h"
 #include "daemon/base/log.h"
+#include "daemon/core/limits.h"
 #include "daemon/core/making.h"
 #include "daemon/core/state.h"
 #include "daemon/core/writable.h"
@@ -42,6 +43,7 @@ static void take_back(struct ld_core *core, ld_sid next)
     if (r < 0)
         ld_warn("take back writable layer %" LD_PRI_SID ": %s; the next start does it", next,
                 strerrordesc_np(-r));
+    ld_limits_forget(core, next);
     ld_making_end(core, next);
 }
 

@@ -16,9 +16,27 @@ static bool is_none(const struct ld_limits *limits)
     return limits->bytes == 0 && limits->inodes == 0;
 }
 
+/* Somebody limits the whole store. A directory with a project of its own could not be renamed to
+ * where that one is inherited: no layer, no removal would come to its place. */
+static int refuse_inherited(const struct ld_root *root, struct ld_err *err)
+{
+    const int dirs[] = {root->data_fd,    root->layers_fd, root->w_fd,         root->volumes_fd,
+                        root->staging_fd, root->trash_fd,  root->quarantine_fd};
+
+    for (size_t i = 0; i < LD_ARRAY_LEN(dirs); i++) {
+        if (!ld_quota_is_inherited(dirs[i]))
+            continue;
+        (void)ld_err_set(err, LD_E_UNSUPPORTED, "'%s' is in a project of its own", root->data_path);
+        return ld_err_hint(err, "take it out with all that is in it: chattr -R -P -p 0 '%s'",
+                           root->data_path);
+    }
+    return 0;
+}
+
 void ld_limits_probe(struct ld_core *core)
 {
-    if (ld_quota_probe(core->root.w_fd, core->env.instance, &core->env.quota, &core->no_quota) < 0)
+    if (refuse_inherited(&core->root, &core->no_quota) < 0 ||
+        ld_quota_probe(core->root.w_fd, core->env.instance, &core->env.quota, &core->no_quota) < 0)
         ld_debug("no limits: %s", core->no_quota.message);
 }
 
@@ -65,8 +83,8 @@ int ld_limits_set_volume(struct ld_core *core, const struct ld_volume *v, struct
     r = dir < 0 ? dir : ld_quota_is_tagged(quota, dir, v->sid, &is_tagged);
     if (r == 0 && !is_tagged && !is_none(&limits)) {
         (void)ld_err_set(err, LD_E_CONFLICT,
-                         "it was made when the file system had no quotas, so what is in it is not "
-                         "counted");
+                         "what is in it is not counted: it was made when the file system had no "
+                         "quotas, or taken out of its project");
         return ld_err_hint(err, "clone it: the clone is counted");
     }
     if (r == 0 && is_tagged)
@@ -92,7 +110,7 @@ void ld_limits_recover_container(struct ld_core *core, const struct ld_container
 {
     struct ld_err err = LD_ERR_INIT;
 
-    if (ld_limits_set_container(core, c, &c->limits, &err) < 0)
+    if (ld_limits_set_container(core, c, &c->limits, &err) < 0 && !is_none(&c->limits))
         complain(core, "container", c->name ? c->name : c->id, &err);
 }
 
@@ -100,7 +118,7 @@ void ld_limits_recover_volume(struct ld_core *core, const struct ld_volume *v)
 {
     struct ld_err err = LD_ERR_INIT;
 
-    if (ld_limits_set_volume(core, v, &err) < 0)
+    if (ld_limits_set_volume(core, v, &err) < 0 && v->size_limit)
         complain(core, "volume", v->name ? v->name : v->id, &err);
 }
 

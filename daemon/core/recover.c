@@ -133,10 +133,12 @@ static int check_name(void *arg, const char *name, unsigned char d_type)
         ld_trash_take_one(f->core, &gone);
         break;
     case LD_SID_UNKNOWN:
-        if (sid && ld_making_is_marked(f->core, sid))
+        if (sid && ld_making_is_marked(f->core, sid)) {
             ld_trash_discard(f->core, f->fd, name); /* we were killed while we made it */
-        else
+            ld_limits_forget(f->core, sid);
+        } else {
             quarantine(f, name);
+        }
         break;
     case LD_SID_LAYER:
         /* A freeze was recorded, and its move cut off. */

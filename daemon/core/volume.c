@@ -145,7 +145,12 @@ int ld_volume_copy(struct ld_core *core, const struct ld_volume_source *from, ld
                    struct ld_err *err)
 {
     const struct ld_volume copy = {.sid = sid, .size_limit = from->size_limit};
+    const struct ld_limits limits = {.bytes = from->size_limit};
 
+    if (ld_limits_check(core, &limits, err) < 0) {
+        err->code = LD_E_CONFLICT; /* with what it is a copy of */
+        return -1;
+    }
     if (ld_making_begin(core, sid, err) < 0)
         return -1;
     if (copy_aside(core, from, sid, err) < 0) {
@@ -154,8 +159,6 @@ int ld_volume_copy(struct ld_core *core, const struct ld_volume_source *from, ld
     }
     if (from->size_limit == 0 || ld_limits_set_volume(core, &copy, err) == 0)
         return 0;
-    if (err->code == LD_E_UNSUPPORTED)
-        err->code = LD_E_CONFLICT; /* with what it is a copy of */
     ld_volume_discard(core, sid);
     return -1;
 }
@@ -256,6 +259,7 @@ void ld_volume_discard(struct ld_core *core, ld_sid sid)
 {
     /* Unknown to anybody. */
     ld_trash_discard(core, core->root.volumes_fd, ld_sid_name(sid).text);
+    ld_limits_forget(core, sid);
     ld_core_kick_reaper(core);
     ld_making_end(core, sid);
 }

@@ -68,6 +68,8 @@ void ld_writable_undo(struct ld_core *core, struct ld_new_writable *nw)
     if (r < 0)
         ld_warn("take back writable layer %" LD_PRI_SID ": %s; the next start does it", nw->w.sid,
                 strerrordesc_np(-r));
+    if (nw->is_made)
+        ld_limits_forget(core, nw->w.sid);
     nw->is_made = false;
 }
 

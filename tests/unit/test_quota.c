@@ -85,6 +85,8 @@ LD_TEST(quota, tags_are_inherited_and_leave_by_rename_only)
     cr_assert_eq(ld_quota_tag_like(twin, layers), 0);
     cr_assert_eq(ld_quota_is_tagged(&ours, twin, 1, &is_tagged), 0);
     cr_expect_not(is_tagged, "layers has no project");
+    cr_expect_not(ld_quota_is_inherited(layers));
+    cr_expect(ld_quota_is_inherited(w));
     cr_assert_eq(ld_quota_tag_like(twin, upper), 0);
     cr_assert_eq(ld_quota_is_tagged(&ours, twin, 1, &is_tagged), 0);
     cr_expect(is_tagged);

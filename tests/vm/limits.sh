@@ -38,8 +38,7 @@ on_host() {
 export LAYERD_HOST=unix:///srv/run/layerd.sock PATH=/root:$PATH LC_ALL=C.UTF-8
 
 start() {
-    # As the unit has it: with CAP_SYS_RESOURCE what it unpacks itself would not be held to limits.
-    setpriv --bounding-set=-sys_resource --inh-caps=-sys_resource layerd --data-root "$at/data" --run-root /srv/run -H "$LAYERD_HOST" -G root --log-level warn 2>>/root/daemon.log &
+    layerd --data-root "$at/data" --run-root /srv/run -H "$LAYERD_HOST" -G root --log-level warn 2>>/root/daemon.log &
     daemon=$!
     for _ in {1..600}; do
         layerctl version >/dev/null 2>&1 && return
@@ -192,6 +191,7 @@ test_kills() {
     k=$(there k)
     check "after freeze and kill" write "$k/four" 7168
     refused "after freeze and kill" write "$k/five" 2048
+    refused "a name that is taken" layerctl create -n k --size-limit 4M small
     check "remove" layerctl rm -f k free
     layerctl trash rm --all >/dev/null 2>&1
     for _ in {1..300}; do
@@ -204,17 +204,25 @@ test_kills() {
 # Once mounted without quotas: nothing is limited in silence.
 test_without() {
     check "create" layerctl create -n old --size-limit 4M small
+    check "create" layerctl create -n kept --size-limit 4M small
     check "create" layerctl volume create old --size-limit 4M
     kill_daemon
     umount -q /srv/run/stage
     umount "$at" && mount -o loop "$1" "$at"
     start
     layerctl info --format json >/root/log
-    has "info warns" "2 containers and volumes are not held to their limits"
+    has "info warns" "3 containers and volumes are not held to their limits"
     refused "a limit" layerctl create --size-limit 4M small
     has "a limit" "could not be enforced"
     has "the remedy" "prjquota"
     check "made without" layerctl create -n unquoted small
+    check "change" write "$(there old)/one" 64
+    layerctl umount old >/dev/null
+    check "a snapshot of what is not held to its limit" layerctl snapshot create old s
+    refused "a clone of it" layerctl clone old other
+    has "a clone of it" "could not be enforced"
+    refused "a clone of the volume" layerctl volume clone old other
+    refused "the same limit again" layerctl update old --size-limit 4M
     kill_daemon
     umount -q /srv/run/stage
     umount "$at" && mount -o loop,prjquota "$1" "$at"
@@ -224,8 +232,31 @@ test_without() {
     check "its clone" layerctl clone unquoted quoted
     check "its clone" layerctl update quoted --size-limit 4M
     refused "its clone" write "$(there quoted)/one" 5120
-    refused "limited again" write "$(there old)/one" 5120
-    layerctl rm -f old quoted unquoted >/dev/null
+    layerctl update old --size-limit 4M >/root/log 2>&1
+    has "what was frozen without quotas" "not counted"
+    refused "limited again" write "$(there kept)/one" 5120
+    layerctl rm -f old kept quoted unquoted >/dev/null
+}
+
+# Somebody limits the whole store.
+test_own_project() {
+    kill_daemon
+    umount -q /srv/run/stage
+    find "$at/data" -type d -exec chattr +P -p 42 {} +
+    start
+    check "create" layerctl create -n inside small
+    refused "a limit" layerctl create --size-limit 4M small
+    has "why" "project of its own"
+    check "change" sh -c "echo x >'$(there inside)/x'"
+    layerctl umount inside >/dev/null
+    check "freeze" layerctl snapshot create inside s
+    check "clone" layerctl clone inside twin
+    check "remove" layerctl rm -f inside twin
+    is "nothing is left" "$(find "$at/data/w" -mindepth 1 -maxdepth 1 | wc -l)" 0
+    kill_daemon
+    umount -q /srv/run/stage
+    find "$at/data" -type d -exec chattr -P -p 0 {} +
+    start
 }
 
 in_guest() {
@@ -251,6 +282,7 @@ in_guest() {
         test_states
         test_volumes
         test_kills
+        test_own_project
         [[ $fs != xfs ]] || test_without xfs.img
         kill_daemon
         grep -E 'error|critical' /root/daemon.log | grep -v 'is not held to its limits' && fail "$fs: the daemon's log"
