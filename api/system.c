@@ -310,7 +310,7 @@ static int run_df(struct ld_call *call, struct ld_err *err)
     if (add_images(call->core, cJSON_AddArrayToObject(json, "images"), err) < 0)
         return -1;
     cJSON_AddItemToObject(json, "writable_layers", usage_count(use.writable_count, &use.writable));
-    cJSON_AddItemToObject(json, "volumes", usage_count(use.volume_count, &use.volumes));
+    cJSON_AddItemToObject(json, "volumes", usage_count(use.sums.volumes, &use.volumes));
     cJSON_AddItemToObject(json, "trash", ld_json_usage(&use.trash));
     cJSON_AddItemToObject(json, "quarantine", ld_json_usage(&use.quarantine));
     cJSON_AddItemToObject(json, "staging", ld_json_usage(&use.staging));

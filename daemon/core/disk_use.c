@@ -129,7 +129,7 @@ int ld_disk_use_get(struct ld_core *core, const bool *cancel, struct ld_disk_use
         return -1;
     r = count_folder(&w, root->w_fd, &use.writable, &use.writable_count);
     if (r == 0)
-        r = count_folder(&w, root->volumes_fd, &use.volumes, &use.volume_count);
+        r = count_folder(&w, root->volumes_fd, &use.volumes, NULL);
     if (r == 0)
         r = count_folder(&w, root->trash_fd, &use.trash, NULL);
     if (r == 0)

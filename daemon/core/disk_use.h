@@ -19,7 +19,7 @@ struct ld_core;
 struct ld_disk_use {
     struct ld_store_sums sums;
     uint64_t unused_bytes; /* of layers that no image has */
-    size_t writable_count, volume_count;
+    size_t writable_count;
     struct ld_usage writable, volumes, trash, quarantine, staging, blobs, other, total;
 };
 int ld_disk_use_get(struct ld_core *core, const bool *cancel, struct ld_disk_use *ret,

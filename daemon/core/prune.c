@@ -122,9 +122,11 @@ static void count_object(struct pruning *p, const struct ld_removed_object *obje
 {
     struct ld_pruned *out = p->out;
     const struct ld_config *config = p->core->config;
-    bool is_kept = !p->what->purge && object->has_dir &&
-                   ((object->dir.place == LD_PLACE_W && config->trash_containers_ms) ||
-                    (object->dir.place == LD_PLACE_VOLUMES && config->trash_volumes_ms));
+    /* A volume that goes with its container stays as long as that one does. */
+    uint64_t keep_ms = p->what->kind == LD_PRUNE_CONTAINERS ? config->trash_containers_ms
+                                                            : config->trash_volumes_ms;
+    bool is_kept =
+        !p->what->purge && keep_ms && object->has_dir && object->dir.place != LD_PLACE_LAYERS;
 
     out->objects++;
     out->bytes += object->bytes;
@@ -335,9 +337,14 @@ int ld_prune_run(struct ld_core *core, const struct ld_write *w, const struct ld
     struct pruning p = {.core = core, .w = w, .what = what, .out = &out};
     uint64_t after = 0;
 
-    /* The bytes of layers that were a container's are told. */
-    if (ld_freeze_count(core, what->cancel, err) < 0)
+    struct ld_err why = LD_ERR_INIT;
+
+    /* The bytes of layers that were a container's are told; those of one that can't be counted are
+     * none, and no reason to remove nothing. */
+    if (ld_freeze_count(core, what->cancel, &why) < 0 && why.code == LD_E_CANCELED) {
+        *err = why;
         return -1;
+    }
     do {
         if (prune_page[what->kind](&p, &after, err) < 0)
             return -1;

@@ -105,6 +105,32 @@ bool ld_trash_is_restorable(const struct ld_trash *t)
     return t->place != LD_PLACE_LAYERS && t->purge_ns > t->removed_ns;
 }
 
+/* The snapshots of a volume stay where they are, and go with it. */
+static int add_snapshots(struct ld_core *core, const struct ld_trash *t, struct ld_usage *usage,
+                         struct ld_err *err)
+{
+    struct ld_snapshot_query query = {.owner = t->owner_id, .limit = 100};
+
+    do {
+        struct ld_snapshot_page page LD_AUTO(ld_snapshot_page_done) = {.n = 0};
+
+        if (ld_store_snapshot_list(core->store, &query, &page, err) < 0)
+            return -1;
+        for (size_t i = 0; i < page.n; i++) {
+            struct ld_usage one = {.bytes = 0};
+            int r = ld_tree_usage(core->root.volumes_fd, ld_sid_name(page.item[i].volume_sid).text,
+                                  &one);
+
+            if (r < 0 && r != -ENOENT)
+                return ld_err_sys(err, r, "count snapshot '%s'", page.item[i].id);
+            usage->bytes += one.bytes;
+            usage->inodes += one.inodes;
+        }
+        query.after = page.next;
+    } while (query.after);
+    return 0;
+}
+
 int ld_trash_usage(struct ld_core *core, const struct ld_trash *t, struct ld_usage *ret,
                    struct ld_err *err)
 {
@@ -114,6 +140,9 @@ int ld_trash_usage(struct ld_core *core, const struct ld_trash *t, struct ld_usa
     if (r < 0 && r != -ENOENT)
         return ld_err_sys(err, r, "count %s '%s' in the trash", t->kind,
                           t->owner_name ? t->owner_name : t->owner_id);
+    if (t->place == LD_PLACE_VOLUMES && ld_trash_is_restorable(t) &&
+        add_snapshots(core, t, &usage, err) < 0)
+        return -1;
     *ret = usage;
     return 0;
 }

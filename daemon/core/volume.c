@@ -20,6 +20,7 @@
 #include "daemon/core/container.h"
 #include "daemon/core/limits.h"
 #include "daemon/core/making.h"
+#include "daemon/core/rootfs.h"
 #include "daemon/core/state.h"
 #include "daemon/core/trash.h"
 #include "daemon/core/writable.h"
@@ -351,7 +352,8 @@ static int make_or_find(struct ld_core *core, const struct ld_write *w,
             ld_volume_discard(core, v->sid);
         return 0;
     }
-    ld_volume_discard(core, v->sid);
+    if (!ld_is_undecided(err))
+        ld_volume_discard(core, v->sid);
     return -1;
 }
 
@@ -455,6 +457,21 @@ void ld_volume_view_close(struct ld_volume_view *view)
     ld_pins_drop(view->core->pins, &view->sid, 1);
 }
 
+/* What was just unmounted may be held elsewhere: that shows once our own clone of it is closed. */
+static enum ld_mount_state settled(struct ld_core *core, const struct ld_container_state *state)
+{
+    struct ld_err ignored = LD_ERR_INIT; /* one that can't be loaded was not mounted by us */
+    struct ld_loaded_rootfs rootfs;
+    enum ld_mount_state now;
+
+    if (state->mount != LD_UNMOUNTED || !state->record.id || !state->record.ever_mounted ||
+        ld_rootfs_load(core, &state->record, true, &rootfs, &ignored) < 0)
+        return state->mount;
+    now = ld_mounts_settle(core->mounts, &rootfs.fs);
+    ld_rootfs_done(&rootfs);
+    return now == LD_HELD ? LD_HELD : LD_UNMOUNTED; /* a view of ours is no mount */
+}
+
 int ld_volume_mounters(struct ld_core *core, const char *id, struct ld_users *ret,
                        struct ld_err *err)
 {
@@ -472,7 +489,7 @@ int ld_volume_mounters(struct ld_core *core, const char *id, struct ld_users *re
             *err = why;
             return -1;
         }
-        if (state.mount == LD_UNMOUNTED)
+        if (settled(core, &state) == LD_UNMOUNTED)
             continue;
         users.item[i] = users.item[n]; /* those that have it come first */
         users.item[n++] = user;

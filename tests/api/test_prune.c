@@ -1,15 +1,10 @@
 /* Prune: what nobody uses goes, what comes into use meanwhile stays. */
 #include <fcntl.h>
 #include <pthread.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cjson/cJSON.h>
@@ -103,37 +98,15 @@ LD_API_TEST(prune, is_a_name_like_any_other)
 LD_API_TEST(prune, of_containers_leaves_what_a_process_holds)
 {
     struct ld_text at;
-    int ready[2];
-    char byte = 0;
     pid_t holder;
 
     ld_have_base(c);
     (void)ld_create(c, "held", "base", NULL);
     at = ld_mount(c, "held");
-    cr_assert_eq(pipe2(ready, O_CLOEXEC), 0);
-    holder = fork();
-    cr_assert_geq(holder, 0);
-    if (holder == 0) {
-        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-        /* At another place: the kernel takes away a copy whose mount point is removed. */
-        byte = unshare(CLONE_NEWNS) == 0 &&
-                       mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-                       mkdir("/mnt/held", 0700) == 0 &&
-                       mount(at.s, "/mnt/held", NULL, MS_BIND, NULL) == 0
-                   ? 'y'
-                   : 'n';
-        (void)!write(ready[1], &byte, 1);
-        for (;;)
-            (void)pause();
-    }
-    cr_assert_eq(read(ready[0], &byte, 1), 1);
-    cr_assert_eq(byte, 'y');
-    ld_close(ready[0]);
-    ld_close(ready[1]);
+    holder = ld_hold_elsewhere(at.s);
     ld_unmount(c, "held");
     cr_expect_str_eq(prune(c, "containers/prune").s, "");
-    (void)kill(holder, SIGKILL);
-    cr_assert_eq(waitpid(holder, NULL, 0), holder);
+    ld_hold_end(holder);
     cr_expect_str_eq(prune(c, "containers/prune").s, "container held");
 }
 
@@ -198,6 +171,25 @@ LD_API_TEST(prune, of_containers_takes_volumes_and_layers_along)
     cr_expect_eq(how_many(c, "volumes"), 1);
     ld_wait_reaped(d);
     cr_expect_eq(ld_data_count(d, "layers"), 1);
+}
+
+/* By default removed volumes stay for a day, containers and what goes with them do not. */
+LD_API_TEST(prune, tells_what_stays_in_the_trash)
+{
+    cJSON *json;
+
+    ld_have_app(c); /* declares /data */
+    (void)ld_create(c, "one", "app", "'mounts':[{'type':'volume','source':'named','target':'/v'}]");
+    ld_change(c, "one", "head -c 100K /dev/zero > data/file; head -c 200K /dev/zero > v/file");
+    json = ld_want(c, 200, "POST", NULL, "/v1/containers/prune?volumes=1");
+    cr_expect_geq(ld_int(json, "bytes"), 100 << 10);
+    cr_expect_eq(ld_int(json, "trash_bytes"), 0);
+    ld_wait_reaped(d);
+    json = ld_want(c, 200, "POST", NULL, "/v1/volumes/prune?all=1");
+    cr_expect_geq(ld_int(json, "bytes"), 200 << 10);
+    cr_expect_eq(ld_int(json, "trash_bytes"), ld_int(json, "bytes"));
+    (void)ld_want(c, 200, "POST", NULL, "/v1/trash/named/restore");
+    cr_expect_eq(how_many(c, "volumes"), 1);
 }
 
 LD_API_TEST(prune, of_volumes_takes_anonymous_ones_unless_told)
@@ -418,7 +410,9 @@ LD_API_TEST(prune, ends_when_it_is_cancelled)
 
 struct racer {
     struct ld_client *client;
-    bool *stop;
+    const char *target;
+    pthread_t thread;
+    bool stop;
     int rounds;
 };
 
@@ -426,10 +420,9 @@ static void *prune_on_and_on(void *arg)
 {
     struct racer *r = arg;
 
-    while (!__atomic_load_n(r->stop, __ATOMIC_RELAXED)) {
-        const struct ld_reply *reply = ld_client_call(
-            r->client,
-            &(struct ld_call){.method = "POST", .target = "/v1/containers/prune?volumes=1"});
+    while (!__atomic_load_n(&r->stop, __ATOMIC_RELAXED)) {
+        const struct ld_reply *reply =
+            ld_client_call(r->client, &(struct ld_call){.method = "POST", .target = r->target});
 
         if (!reply || reply->status != 200)
             return (void *)"a prune failed";
@@ -438,17 +431,31 @@ static void *prune_on_and_on(void *arg)
     return NULL;
 }
 
+static void begin_race(struct racer *r, struct ld_daemon *d, const char *target)
+{
+    *r = (struct racer){.client = ld_client_new(d->socket), .target = target};
+    cr_assert_eq(pthread_create(&r->thread, NULL, prune_on_and_on, r), 0);
+}
+
+static void end_race(struct racer *r)
+{
+    void *problem = NULL;
+
+    __atomic_store_n(&r->stop, true, __ATOMIC_RELAXED);
+    cr_assert_eq(pthread_join(r->thread, &problem), 0);
+    cr_expect_null(problem, "%s", (const char *)problem);
+    cr_expect_gt(r->rounds, 0);
+    ld_client_free(r->client);
+}
+
 /* Whoever finds its container mounted keeps it; whoever comes too late is told so. */
 LD_API_TEST(prune, never_takes_what_was_mounted_first)
 {
-    bool stop = false;
-    struct racer racer = {.client = ld_client_new(d->socket), .stop = &stop};
-    pthread_t thread;
-    void *problem = NULL;
+    struct racer racer;
     int won = 0;
 
     ld_have_base(c);
-    cr_assert_eq(pthread_create(&thread, NULL, prune_on_and_on, &racer), 0);
+    begin_race(&racer, d, "/v1/containers/prune?volumes=1");
     for (int i = 0; i < 200; i++) {
         struct ld_text id, target;
         const struct ld_reply *reply;
@@ -465,12 +472,34 @@ LD_API_TEST(prune, never_takes_what_was_mounted_first)
         (void)ld_want(c, 200, "GET", NULL, "/v1/containers/%s", id.s);
         (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/%s?force=1", id.s);
     }
-    __atomic_store_n(&stop, true, __ATOMIC_RELAXED);
-    cr_assert_eq(pthread_join(thread, &problem), 0);
-    cr_expect_null(problem, "%s", (const char *)problem);
-    ld_client_free(racer.client);
+    end_race(&racer);
     fprintf(stderr, "%d of 200 mounts came first, %d prunes\n", won, racer.rounds);
+    cr_expect_gt(won, 0);
     ld_wait_reaped(d);
     cr_expect_eq(ld_data_count(d, "w"), 0);
+    ld_expect_df_is_du(d, c);
+}
+
+/* A volume is nobody's until the container that it is made for is recorded. */
+LD_API_TEST(prune, never_takes_a_volume_whose_container_is_being_made)
+{
+    struct racer racer;
+
+    ld_have_app(c); /* declares /data: an anonymous one, too */
+    begin_race(&racer, d, "/v1/volumes/prune?all=1&purge=1");
+    for (int i = 0; i < 200; i++) {
+        autofree char *members =
+            ld_asprintf("'mounts':[{'type':'volume','source':'v%d','target':'/v'}]", i);
+        struct ld_text id = ld_create(c, "web", "app", members);
+
+        (void)ld_want(c, 200, "GET", NULL, "/v1/volumes/v%d", i);
+        (void)ld_mount(c, id.s);
+        ld_unmount(c, id.s);
+        (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/web?volumes=1");
+    }
+    end_race(&racer);
+    (void)ld_want(c, 200, "POST", NULL, "/v1/volumes/prune?all=1&purge=1");
+    cr_expect_eq(how_many(c, "volumes"), 0);
+    ld_wait_reaped(d);
     ld_expect_df_is_du(d, c);
 }

@@ -106,6 +106,7 @@ LD_API_TEST(volume_snapshots, of_a_mounted_volume_are_refused_unless_they_are_li
 
     have_user(c);
     (void)take(c, "first");
+    cr_expect_eq(ld_int(ld_want(c, 200, "GET", NULL, "/v1/df"), "volumes.count"), 1);
     (void)ld_mount(c, "web");
     json = ld_want_error(c, "in_use", "POST", NULL, "/v1/volumes/data/snapshots");
     cr_expect_str_eq(ld_str(json, "details.users.0.name"), "web");
@@ -117,6 +118,35 @@ LD_API_TEST(volume_snapshots, of_a_mounted_volume_are_refused_unless_they_are_li
     (void)ld_want(c, 201, "POST", "{'name':'of-it','snapshot':'first'}", "/v1/volumes/data/clone");
     (void)ld_want(c, 204, "DELETE", NULL, "/v1/volumes/data/snapshots/first");
     ld_unmount(c, "web");
+}
+
+/* Our own clone of what was unmounted waits for others to be closed, which wait for the disk. */
+LD_TEST(volume_snapshots, are_refused_while_a_process_holds_what_was_just_unmounted)
+{
+    struct ld_daemon *d;
+    struct ld_client *c;
+    struct ld_text at;
+    pid_t holder;
+
+    ld_close(ld_test_fs("disk", "ext4", 512));
+    d = ld_daemon_start("disk", NULL);
+    c = d->client;
+    have_user(c);
+    at = ld_mount(c, "web");
+    for (int i = 0; i < 6; i++) {
+        struct ld_text name = ld_textf("dirty%d", i);
+
+        (void)ld_create(c, name.s, "base", NULL);
+        ld_test_sh("head -c 10M /dev/urandom > %s/file", ld_mount(c, name.s).s);
+    }
+    holder = ld_hold_elsewhere(at.s);
+    for (int i = 0; i < 6; i++)
+        ld_unmount(c, ld_textf("dirty%d", i).s);
+    ld_unmount(c, "web");
+    (void)ld_want_error(c, "in_use", "POST", NULL, "/v1/volumes/data/snapshots");
+    ld_hold_end(holder);
+    (void)ld_want(c, 201, "POST", NULL, "/v1/volumes/data/snapshots");
+    ld_api_finish(d);
 }
 
 LD_API_TEST(volume_snapshots, go_with_their_volume_and_come_back_with_it)
@@ -131,6 +161,8 @@ LD_API_TEST(volume_snapshots, go_with_their_volume_and_come_back_with_it)
     (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/web");
     (void)ld_want(c, 204, "DELETE", NULL, "/v1/volumes/data");
     (void)ld_want_error(c, "not_found", "GET", NULL, "/v1/volumes/data/snapshots");
+    cr_expect_geq(ld_int(ld_want(c, 200, "DELETE", NULL, "/v1/trash?dry_run=1"), "bytes"), 4096,
+                  "the snapshot's file goes with it");
     ld_daemon_kill(d);
     ld_daemon_again(d);
     (void)ld_want(c, 200, "POST", NULL, "/v1/trash/data/restore");

@@ -3,10 +3,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cjson/cJSON.h>
@@ -207,4 +212,41 @@ void ld_expect_df_is_du(const struct ld_daemon *d, struct ld_client *c)
 
     ld_wait_reaped(d);
     cr_expect(ld_test_wait(is_balanced, &b, 20), "df tells something else than du");
+}
+
+/* Bound at another place: the kernel takes away a copy whose mount point is removed. */
+static bool bind_in_own_namespace(const char *path)
+{
+    return unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+           mkdir("/mnt/held", 0700) == 0 && mount(path, "/mnt/held", NULL, MS_BIND, NULL) == 0;
+}
+
+pid_t ld_hold_elsewhere(const char *path)
+{
+    char byte = 'n';
+    int ready[2];
+    pid_t holder;
+
+    cr_assert_eq(pipe2(ready, O_CLOEXEC), 0);
+    holder = fork();
+    cr_assert_geq(holder, 0);
+    if (holder == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        byte = bind_in_own_namespace(path) ? 'y' : 'n';
+        (void)!write(ready[1], &byte, 1);
+        for (;;)
+            (void)pause();
+    }
+    cr_assert_eq(read(ready[0], &byte, 1), 1);
+    cr_assert_eq(byte, 'y');
+    ld_close(ready[0]);
+    ld_close(ready[1]);
+    return holder;
+}
+
+void ld_hold_end(pid_t holder)
+{
+    (void)kill(holder, SIGKILL);
+    cr_assert_eq(waitpid(holder, NULL, 0), holder);
+    (void)rmdir("/mnt/held");
 }

@@ -61,5 +61,9 @@ struct ld_text ld_take_snapshot(struct ld_client *c, const char *container, cons
 void ld_change(struct ld_client *c, const char *container, const char *commands);
 /* ld_tree_digest of its root, mounted for that. */
 struct ld_text ld_root_digest(struct ld_client *c, const char *container);
+/* A process that holds what is mounted at path in a mount namespace of its own; the caller ends it
+ * by ld_hold_end. */
+pid_t ld_hold_elsewhere(const char *path);
+void ld_hold_end(pid_t holder);
 /* Once the trash is empty. The database itself grows now and then between the two looks: waits. */
 void ld_expect_df_is_du(const struct ld_daemon *d, struct ld_client *c);
