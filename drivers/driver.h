@@ -49,6 +49,8 @@ struct ld_writable {
                      `changes` counts them in */
     struct ld_driver_state state;
     struct ld_limits limits; /* of what is written; what create copies is not counted */
+    bool is_apart; /* w/SID is a file system, or a subvolume, of its own: what is in it can't be
+                      renamed into the layer store, so it is captured, never frozen */
 };
 
 enum ld_mount_flags {

@@ -60,6 +60,12 @@ static int record(struct tip *t, struct ld_capture *capture, struct ld_err *err)
     return rc;
 }
 
+/* A move into the layer store, which has to be a rename. */
+static bool can_freeze(const struct ld_rootfs *fs)
+{
+    return fs->driver->seal && !fs->writable.is_apart;
+}
+
 static int make(struct tip *t, struct ld_tip *ret, struct ld_err *err)
 {
     struct ld_tip_spec spec = {
@@ -70,7 +76,7 @@ static int make(struct tip *t, struct ld_tip *ret, struct ld_err *err)
         (void)ld_err_set(err, LD_E_BUSY, "it is held by a process in another mount namespace");
         return ld_err_hint(err, "end that process, then try again");
     }
-    if (state == LD_UNMOUNTED && t->rootfs.fs.driver->seal)
+    if (state == LD_UNMOUNTED && can_freeze(&t->rootfs.fs))
         return ld_freeze(t->core, t->w, &spec, &ret->sid, err);
     if (copy(t, &spec, &ret->capture, err) < 0)
         return -1;
