@@ -24,7 +24,8 @@
  */
 struct ld_driver_env {
     int layers_fd; /* DATA/layers: one directory per committed layer, overlay's marks in it */
-    int w_fd;      /* DATA/w: one directory per writable layer */
+    int w_fd;      /* DATA/w: one directory per writable layer; of a layer that lies apart: the
+                      directory, wherever it is, that has its SID */
     int stage_fd;  /* RUN/stage: private tmpfs, where mounts are built and probes scratch */
     const char *instance;  /* this store's random name: our mounts are named layerd:INSTANCE:SID */
     struct ld_quota quota; /* what writable layers are counted and limited by */

@@ -3,7 +3,7 @@
  * A writable layer is w/SID/{upper,work}. Layers and upper are named relative to the directory
  * `layers` (400 layers fit the one page of options), so a mount is made by a thread whose working
  * directory is its own: CLONE_FS is unshared once per thread, and the old directory is entered
- * again.
+ * again. A w that is not the neighbour of layers is named by its descriptor, which is as short.
  *
  * The options are never left to the kernel's defaults: an upper written with index or metacopy is
  * wrong as a layer, and redirects (which redirect_dir=off still follows) lead out of one. Sources:
@@ -231,13 +231,24 @@ static int forget_volatile(const struct ld_driver_env *env, const char *layer)
     return ld_remove_tree(work, "incompat", NULL);
 }
 
+/* Are layers and w neighbours of these names? */
+static bool is_laid_out(const struct ld_driver_env *env)
+{
+    struct stat a, b;
+
+    return fstatat(env->layers_fd, "../w", &a, AT_SYMLINK_NOFOLLOW) == 0 &&
+           fstat(env->w_fd, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
 static int overlay_mount(const struct ld_driver_env *env, const struct ld_writable *w,
                          unsigned flags, struct ld_err *err)
 {
     struct ld_sid_text name = ld_sid_name(w->sid);
     autobuf struct ld_buf lower = LD_BUF_INIT(OPTIONS_MAX);
-    autofree char *upper = ld_asprintf("../w/%s/upper", name.text);
-    autofree char *work = ld_asprintf("../w/%s/work", name.text);
+    struct ld_fd_path apart = ld_fd_path(env->w_fd);
+    const char *dir = is_laid_out(env) ? "../w" : apart.path;
+    autofree char *upper = ld_asprintf("%s/%s/upper", dir, name.text);
+    autofree char *work = ld_asprintf("%s/%s/work", dir, name.text);
     autofree char *source = ld_asprintf("layerd:%s:%s", env->instance, name.text);
     struct overlay o = {
         .upper = upper, .work = work, .target = name.text, .source = source, .flags = flags};
@@ -408,15 +419,6 @@ static int try_mount(const struct ld_driver_env *env, int dir, struct ld_err *er
     if (rc == 0 && r == 0 && held)
         rc = ld_err_set(err, LD_E_UNSUPPORTED, "a trial overlay is still held after its unmount");
     return r < 0 ? ld_err_sys(err, r, "try the probe for holders") : rc;
-}
-
-/* layers and w have to be neighbours of these names: mounts are told from others by it. */
-static bool is_laid_out(const struct ld_driver_env *env)
-{
-    struct stat a, b;
-
-    return fstatat(env->layers_fd, "../w", &a, AT_SYMLINK_NOFOLLOW) == 0 &&
-           fstat(env->w_fd, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
 static int overlay_probe(const struct ld_driver_env *env, unsigned *ret_flags, struct ld_err *err)

@@ -25,11 +25,11 @@ int ld_capture_upper(const struct ld_capture_from *from, int dir, bool *ret_chan
     return is_clean ? 0 : ld_tree_copy_layer(&layers, NULL, dir, flags, from->cancel, err);
 }
 
-static int fill(struct ld_core *core, const struct ld_tip_spec *spec, int dir, bool live,
-                const bool *cancel, bool *ret_changed, struct ld_err *err)
+static int fill(const struct ld_tip_spec *spec, int dir, bool live, const bool *cancel,
+                bool *ret_changed, struct ld_err *err)
 {
     const struct ld_rootfs *fs = &spec->rootfs->fs;
-    struct ld_capture_from from = {.env = &core->env,
+    struct ld_capture_from from = {.env = fs->env,
                                    .driver = fs->driver,
                                    .writable = fs->writable,
                                    .live = live,
@@ -52,7 +52,7 @@ int ld_capture(struct ld_core *core, const struct ld_tip_spec *spec, bool live, 
         return -1;
     rc = ld_new_layer_begin(core, &capture.layer, &dir, err);
     if (rc == 0)
-        rc = fill(core, spec, dir, live, cancel, &capture.is_changed, err);
+        rc = fill(spec, dir, live, cancel, &capture.is_changed, err);
     if (rc == 0 && capture.is_changed)
         rc = ld_new_layer_publish(core, &capture.layer, !spec->container->ephemeral, err);
     if (rc < 0 || !capture.is_changed)

@@ -154,7 +154,7 @@ static int copy_whole(struct commit *c, int dir, const bool *cancel, struct ld_e
     LD_AUTO(ld_own_close) struct ld_own own = {.fd = NULL};
 
     c->is_changed = true;
-    if (ld_own_open_whole(&c->core->env, fs->driver, &fs->writable, &own, err) < 0)
+    if (ld_own_open_whole(fs->env, fs->driver, &fs->writable, &own, err) < 0)
         return -1;
     return ld_tree_copy_layer(&own.layers, &nothing, dir, LD_COPY_NO_SOCKETS, cancel, err);
 }
@@ -162,7 +162,7 @@ static int copy_whole(struct commit *c, int dir, const bool *cancel, struct ld_e
 static int copy_changes(struct commit *c, int dir, const bool *cancel, struct ld_err *err)
 {
     const struct ld_rootfs *fs = &c->rootfs.fs;
-    struct ld_capture_from from = {.env = &c->core->env,
+    struct ld_capture_from from = {.env = fs->env,
                                    .driver = fs->driver,
                                    .writable = fs->writable,
                                    .for_image = true,

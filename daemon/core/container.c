@@ -147,7 +147,7 @@ int ld_container_usage(struct ld_core *core, const char *id, struct ld_usage *re
     if (ld_store_container_get(core->store, id, &c, err) < 0 ||
         ld_rootfs_load(core, &c, true, &rootfs, err) < 0)
         return -1;
-    rc = rootfs.fs.driver->usage(&core->env, &rootfs.fs.writable, ret, err);
+    rc = rootfs.fs.driver->usage(rootfs.fs.env, &rootfs.fs.writable, ret, err);
     ld_rootfs_done(&rootfs);
     return rc < 0 ? ld_blame_removal(core, id, err) : 0;
 }
@@ -456,7 +456,7 @@ static int read_changes(struct ld_core *core, const struct ld_container *c, stru
         return -1;
     ld_pins_add(core->pins, rootfs.chain.sid, rootfs.chain.n);
     ld_pins_add(core->pins, &upper, 1);
-    rc = rootfs.fs.driver->changes(&core->env, &rootfs.fs.writable, tell, t, err);
+    rc = rootfs.fs.driver->changes(rootfs.fs.env, &rootfs.fs.writable, tell, t, err);
     ld_pins_drop(core->pins, rootfs.chain.sid, rootfs.chain.n);
     ld_pins_drop(core->pins, &upper, 1);
     ld_rootfs_done(&rootfs);

@@ -606,7 +606,7 @@ static int load(struct explain *e, const char *id, struct ld_err *err)
     name_layers(e);
     if (ld_chain_open(&e->core->env, &e->rootfs.fs.writable.chain, &e->chain, err) < 0)
         return -1;
-    e->own = e->rootfs.fs.driver->open(&e->core->env, &e->rootfs.fs.writable, &e->own_form);
+    e->own = e->rootfs.fs.driver->open(e->rootfs.fs.env, &e->rootfs.fs.writable, &e->own_form);
     if (e->own < 0)
         return ld_err_sys(err, e->own, "open the writable layer of container '%s'", id);
     n = is_copy(e) ? 0 : e->chain.layers.n;

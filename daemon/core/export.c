@@ -116,7 +116,7 @@ int ld_export_diff(struct ld_core *core, const char *id, struct ld_sink *sink, c
     if (d.written) {
         if (ld_store_container_get(core->store, id, &c, err) < 0 ||
             ld_rootfs_load(core, &c, true, &rootfs, err) < 0 ||
-            ld_own_open(&core->env, rootfs.fs.driver, &rootfs.fs.writable, &own, err) < 0 ||
+            ld_own_open(rootfs.fs.env, rootfs.fs.driver, &rootfs.fs.writable, &own, err) < 0 ||
             write_other_names(&d, &own.layers, err) < 0)
             return -1;
     }

@@ -28,7 +28,7 @@ static int make_next(struct ld_core *core, const struct ld_tip_spec *spec, ld_si
     int r;
 
     if (ld_making_begin(core, next, err) < 0 ||
-        fs->driver->succeed(&core->env, &fs->writable, next, err) < 0)
+        fs->driver->succeed(fs->env, &fs->writable, next, err) < 0)
         return -1;
     if (spec->container->ephemeral)
         return 0;
@@ -106,7 +106,7 @@ int ld_freeze(struct ld_core *core, const struct ld_write *w, const struct ld_ti
                              .snapshot = spec->snapshot};
     bool is_clean = false;
 
-    if (fs->driver->is_clean(&core->env, &fs->writable, &is_clean, err) < 0)
+    if (fs->driver->is_clean(fs->env, &fs->writable, &is_clean, err) < 0)
         return -1;
     if (is_clean)
         *ret_tip = c->parent_sid;

@@ -491,7 +491,7 @@ int ld_container_holders(struct ld_core *core, const char *id, struct ld_holders
     s->source = ld_asprintf("layerd:%s:%" LD_PRI_SID, core->env.instance, c.upper_sid);
     if (strcmp(rootfs.fs.driver->name, "overlay") != 0) {
         enum ld_form form;
-        autoclose int own = rootfs.fs.driver->open(&core->env, &rootfs.fs.writable, &form);
+        autoclose int own = rootfs.fs.driver->open(rootfs.fs.env, &rootfs.fs.writable, &form);
 
         if (own >= 0)
             (void)ld_bind_root_of(own, &s->bind); /* else nothing of it can be mounted */

@@ -62,7 +62,7 @@ int ld_limits_set_container(struct ld_core *core, const struct ld_container *c,
     if (ld_rootfs_load(core, c, false, &rootfs, err) < 0)
         return -1;
     rootfs.fs.writable.limits = *limits;
-    rc = rootfs.fs.driver->limit(&core->env, &rootfs.fs.writable, err);
+    rc = rootfs.fs.driver->limit(rootfs.fs.env, &rootfs.fs.writable, err);
     ld_rootfs_done(&rootfs);
     return rc;
 }

@@ -150,7 +150,7 @@ bool ld_entry_probe(struct ld_mounts *m, struct ld_mount_entry *e, const struct 
 
     if (e->kept >= 0 || e->views || e->is_staged)
         return e->is_held; /* our own count too: nothing new can be learned */
-    if (spec->driver->in_use(m->env, &spec->writable, &held, &err) < 0 && err.errnum == ENOENT) {
+    if (spec->driver->in_use(spec->env, &spec->writable, &held, &err) < 0 && err.errnum == ENOENT) {
         held = false; /* removed meanwhile: what holds it is the reaper's to find out */
     } else if (err.code) {
         ld_warn("probe of writable layer %" LD_PRI_SID ": %s", e->sid, err.message);
@@ -248,7 +248,7 @@ int ld_entry_mount_at_stage(struct ld_mounts *m, struct ld_mount_entry *e,
     } else {
         if (spec->was_mounted && ld_entry_probe(m, e, spec))
             return held_error(err);
-        return spec->driver->mount(m->env, &spec->writable,
+        return spec->driver->mount(spec->env, &spec->writable,
                                    spec->is_volatile ? LD_MOUNT_VOLATILE : 0, err);
     }
     return r < 0 ? ld_err_sys(err, r, "mount container '%s' again", spec->id) : 0;

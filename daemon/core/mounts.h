@@ -42,6 +42,7 @@ struct ld_mount_part {
 struct ld_rootfs {
     const char *id; /* the mount point is mnt/ID */
     const struct ld_driver *driver;
+    const struct ld_driver_env *env; /* where its writable layer lies */
     struct ld_writable writable;
     bool read_only;
     bool is_volatile;

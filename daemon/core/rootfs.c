@@ -97,7 +97,7 @@ int ld_rootfs_load(struct ld_core *core, const struct ld_container *c, bool whol
 {
     struct ld_rootfs *fs = &ret->fs;
 
-    *ret = (struct ld_loaded_rootfs){.fs.id = c->id};
+    *ret = (struct ld_loaded_rootfs){.fs.id = c->id, .fs.env = &core->env};
     if (ld_core_driver(core, c->driver, &fs->driver, err) < 0 ||
         ld_store_chain(core->store, c->parent_sid, &ret->chain, err) < 0 ||
         (whole && refuse_damaged(core, c, ret->chain.damaged, err) < 0))

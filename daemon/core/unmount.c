@@ -118,6 +118,7 @@ static bool submit_close(struct ld_mounts *m, const struct ld_rootfs *spec)
     j->id = ld_strdup(spec->id);
     j->spec.id = j->id;
     j->spec.driver = spec->driver;
+    j->spec.env = spec->env;
     j->spec.writable = spec->writable;
     j->chain = (ld_sid *)ld_memdup((const char *)spec->writable.chain.sid,
                                    spec->writable.chain.n * sizeof(ld_sid));

@@ -64,6 +64,7 @@ static void start(struct world *w, const char *driver, size_t n_parts)
     w->part[2] = (struct ld_mount_part){.type = LD_PART_TMPFS, .target = "/link/tmp"};
     w->fs = (struct ld_rootfs){.id = id,
                                .driver = ld_driver_by_name(driver),
+                               .env = &w->env,
                                .writable = {.sid = CONTAINER, .chain = {.sid = chain, .n = 1}},
                                .parts = w->part,
                                .n_parts = n_parts};
