@@ -25,6 +25,7 @@ struct ld_capture_from {
     struct ld_writable writable; /* without own layers: changes are told against the whole chain */
     bool live;
     bool for_image; /* what a tar can't say is left out (sockets) or refused (bad_content) */
+    bool *left_out; /* set when something was, for the image's sake; or NULL */
     const bool *cancel;
 };
 /* An upper directory, mark for mark. *ret_changed false: it says nothing. */

@@ -135,6 +135,13 @@ static int add_whiteout(struct build *b, const char *path, struct ld_err *err)
     return r < 0 ? ld_err_sys(err, r, "mark '%s' as deleted", path) : 0;
 }
 
+static int leave_out(struct build *b, const struct ld_change *change, struct ld_err *err)
+{
+    if (b->from->left_out)
+        *b->from->left_out = true;
+    return change->kind == LD_CHANGE_ADDED ? 0 : add_whiteout(b, change->path, err);
+}
+
 static int add_change(void *arg, const struct ld_change *change, struct ld_err *err)
 {
     struct build *b = arg;
@@ -147,7 +154,7 @@ static int add_change(void *arg, const struct ld_change *change, struct ld_err *
     if (change->kind == LD_CHANGE_DELETED)
         return add_whiteout(b, change->path, err);
     if (b->from->for_image && S_ISSOCK(change->st->st_mode)) /* a tar can't say it */
-        return change->kind == LD_CHANGE_ADDED ? 0 : add_whiteout(b, change->path, err);
+        return leave_out(b, change, err);
     if (ld_mark_is_whiteout(change->st))
         return ld_err_set(err, b->from->for_image ? LD_E_BAD_CONTENT : LD_E_CONFLICT,
                           "'%s' is a character device 0:0, which stands for a deletion in a layer",

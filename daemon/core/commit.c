@@ -14,13 +14,16 @@
 
 #include "daemon/base/clock.h"
 #include "daemon/base/fdio.h"
+#include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/core/capture.h"
 #include "daemon/core/import_impl.h"
 #include "daemon/core/layer_names.h"
 #include "daemon/core/layer_pack.h"
+#include "daemon/core/move.h"
 #include "daemon/core/own.h"
 #include "daemon/core/rootfs.h"
+#include "daemon/core/state.h"
 #include "daemon/image/archive.h"
 #include "daemon/image/change.h"
 #include "daemon/image/oci.h"
@@ -43,6 +46,7 @@ struct commit {
     char *name; /* points to it */
     struct ld_import imp;
     bool is_changed;
+    bool has_left_out; /* something of the container is not in the layer */
 };
 
 static void commit_done(struct commit *c)
@@ -166,6 +170,7 @@ static int copy_changes(struct commit *c, int dir, const bool *cancel, struct ld
                                    .driver = fs->driver,
                                    .writable = fs->writable,
                                    .for_image = true,
+                                   .left_out = &c->has_left_out,
                                    .cancel = cancel};
 
     return ld_capture_tree(&from, dir, &c->is_changed, err);
@@ -345,6 +350,37 @@ static int record(struct commit *c, struct ld_err *err)
     return rc;
 }
 
+/* ---- what the container goes on with ---- */
+
+static int move_onto(struct commit *c, ld_sid tip, struct ld_err *err)
+{
+    struct ld_chain_sids chain;
+    struct ld_move move = {
+        .container = &c->container, .driver = c->rootfs.fs.driver, .chain = &chain};
+
+    return ld_store_chain(c->core->store, tip, &chain, err) < 0
+               ? -1
+               : ld_move(c->core, &LD_WRITE_SELF, &move, err);
+}
+
+/* The container goes on on top of the layer: what both say is stored once. That is for its disk use
+ * alone, so it is left where it is when somebody uses it, when its tree is more than the layer can
+ * say, when its own copy is elsewhere, and when the move fails: the commit has succeeded. */
+static void go_on(struct commit *c)
+{
+    const struct ld_rootfs *fs = &c->rootfs.fs;
+    ld_sid tip = c->imp.n_tasks ? c->imp.tasks[c->imp.n_tasks - 1].sid : 0;
+    struct ld_err err = LD_ERR_INIT;
+
+    if (!c->is_changed || c->has_left_out || c->spec->squash || !fs->driver->seal ||
+        fs->writable.is_apart || c->container.parent_sid == tip ||
+        ld_mounts_settle(c->core->mounts, fs) != LD_UNMOUNTED)
+        return;
+    if (move_onto(c, tip, &err) < 0)
+        ld_debug("container '%s' does not go on on what was committed: %s", c->container.id,
+                 err.message);
+}
+
 static int run(struct commit *c, struct ld_err *err)
 {
     struct ld_import *imp = &c->imp;
@@ -378,6 +414,7 @@ int ld_commit_run(struct ld_core *core, const struct ld_write *w, const char *co
     if (load(&c, container, err) < 0 || run(&c, err) < 0)
         return ld_err_prefix(err, "container '%s'",
                              c.container.name ? c.container.name : container);
+    go_on(&c);
     ld_digest_format(&c.imp.images[0].id, id);
     *ret_image = ld_strdup(id);
     return 0;

@@ -2,11 +2,11 @@
  * image.
  *
  * What snapshots froze in between is in it as far as it is still there: what was deleted again is
- * in no commit. The container goes on as it is, on the image it was made from: its changes are told
- * against that as before, the next commit is one layer again, and the new image can be removed
- * whatever becomes of the container. (Moving its writable layer below it instead would save a copy
- * only where the file system can't reflink, only of an overlay that nobody uses, and make chains
- * deeper with each commit.)
+ * in no commit. The container goes on on top of it: unless somebody uses it (or the driver copies),
+ * its next writable layer stands on the committed one, so that what both say is on the disk once.
+ * However often it is committed it stands on one such layer, since each commit tells all that was
+ * changed since the image it was made from. That stays its image: changes are told against it as
+ * before, and the new one can be removed whatever becomes of the container.
  *
  * The same tree gives the same layer, whatever the driver, the history of the container or the
  * time.

@@ -1,15 +1,12 @@
-/* Rolling back: see rollback.h. A new writable layer on the snapshot's tip first, durable; then one
- * transaction, in which the old one is removed; then its directory goes to the trash. */
+/* Rolling back: see rollback.h. It is a move onto the snapshot's tip. */
 #include "daemon/core/rollback.h"
 
 #include <stdlib.h>
 
 #include "daemon/base/mem.h"
-#include "daemon/core/fold.h"
+#include "daemon/core/move.h"
 #include "daemon/core/rootfs.h"
 #include "daemon/core/state.h"
-#include "daemon/core/trash.h"
-#include "daemon/core/writable.h"
 
 struct rollback {
     struct ld_core *core;
@@ -50,39 +47,15 @@ static int load(struct rollback *r, const char *snapshot, struct ld_err *err)
     return ld_core_may_grow(r->core, 0, err);
 }
 
-static int record(struct rollback *r, struct ld_new_writable *nw, struct ld_removed *removed,
-                  struct ld_err *err)
-{
-    struct ld_write w = *r->w;
-    struct ld_rollback what = {.container = r->container.id,
-                               .snapshot = r->snapshot.id,
-                               .upper_sid = r->container.upper_sid,
-                               .next_sid = nw->w.sid,
-                               .driver_state = ld_writable_state(nw),
-                               .is_ephemeral = r->container.ephemeral};
-
-    if (ld_writable_ready(r->core, nw, r->container.ephemeral, &w, err) < 0)
-        return -1;
-    return ld_store_rollback(r->core->store, &w, &what, removed, err);
-}
-
 static int move(struct rollback *r, const bool *cancel, struct ld_err *err)
 {
-    struct ld_removed removed LD_AUTO(ld_removed_done) = {.n = 0};
-    struct ld_chain chain = {.sid = r->chain.sid, .n = r->chain.n};
-    struct ld_new_writable nw;
-    int rc = ld_writable_begin(r->core, r->driver, &chain, &r->container.limits, cancel, &nw, err);
+    struct ld_move move = {.container = &r->container,
+                           .driver = r->driver,
+                           .chain = &r->chain,
+                           .snapshot = r->snapshot.id,
+                           .cancel = cancel};
 
-    if (rc == 0)
-        rc = record(r, &nw, &removed, err);
-    if (rc < 0 && !ld_is_undecided(err))
-        ld_writable_undo(r->core, &nw);
-    ld_writable_end(r->core, &nw);
-    if (rc == 0) {
-        ld_trash_take(r->core, &removed);
-        ld_folder_note(r->core, r->container.parent_sid); /* it may have been the last to need it */
-    }
-    return rc;
+    return ld_move(r->core, r->w, &move, err);
 }
 
 int ld_container_rollback(struct ld_core *core, const struct ld_write *w, const char *container,

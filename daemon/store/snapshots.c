@@ -358,49 +358,61 @@ int ld_store_snapshot_remove(struct ld_store *store, const struct ld_write *w, c
     return 0;
 }
 
-/* ---- rolling back ---- */
+/* ---- moving ---- */
 
-struct rollback {
-    const struct ld_rollback *what;
+struct move {
+    const struct ld_moved *what;
     struct ld_removed removed;
 };
 
-static int roll_back(struct ld_tx *tx, void *arg, struct ld_err *err)
+/* Which tip it moves to: the snapshot's, or the one that was said. */
+static int find_tip(struct ld_tx *tx, const struct ld_moved *what, struct ld_snapshot *s,
+                    ld_sid *ret, struct ld_err *err)
+{
+    int rc = what->snapshot ? ld_snapshot_row(tx->db, what->container, what->snapshot, s, err) : 1;
+
+    if (ld_want_row(rc, "snapshot", what->snapshot, err) < 0)
+        return -1;
+    *ret = what->snapshot ? s->tip_sid : what->tip_sid;
+    rc = *ret ? ld_layer_is_whole(tx->db, *ret, err) : 1;
+    if (rc == 0)
+        return ld_err_set(err, LD_E_CONFLICT, "the layer %" LD_PRI_SID " to go on on is damaged",
+                          *ret);
+    return rc < 0 ? -1 : 0;
+}
+
+static int move(struct ld_tx *tx, void *arg, struct ld_err *err)
 {
     LD_AUTO(ld_container_done) struct ld_container c = {0};
     LD_AUTO(ld_snapshot_done) struct ld_snapshot s = {0};
-    struct rollback *r = arg;
-    struct ld_gone old = {.sid = r->what->upper_sid, .place = LD_PLACE_W};
-    int rc = get_as_seen(tx, r->what->container, r->what->upper_sid, &c, err);
-    struct ld_note owner = {.kind = "container", .id = c.id, .name = c.name};
+    struct move *m = arg;
+    struct ld_gone old = {.sid = m->what->upper_sid, .place = LD_PLACE_W};
+    struct ld_note owner;
+    ld_sid tip = 0;
 
-    if (rc == 0)
-        rc = ld_snapshot_row(tx->db, c.id, r->what->snapshot, &s, err);
-    if (ld_want_row(rc, "snapshot", r->what->snapshot, err) < 0)
+    if (get_as_seen(tx, m->what->container, m->what->upper_sid, &c, err) < 0 ||
+        find_tip(tx, m->what, &s, &tip, err) < 0 ||
+        move_to(tx, c.id, tip, m->what->next_sid, m->what->driver_state, err) < 0)
         return -1;
-    rc = s.tip_sid ? ld_layer_is_whole(tx->db, s.tip_sid, err) : 1;
-    if (rc <= 0)
-        return rc < 0 ? -1
-                      : ld_err_set(err, LD_E_CONFLICT, "the layer of snapshot '%s' is damaged",
-                                   s.name ? s.name : s.id);
-    if (move_to(tx, c.id, s.tip_sid, r->what->next_sid, r->what->driver_state, err) < 0 ||
-        bump_version(tx, c.id, err) < 0 || ld_trash_add(tx, old, &owner, 0, &r->removed, err) < 0 ||
-        ld_layers_release(tx, c.parent_sid, &r->removed, err) < 0)
+    owner = (struct ld_note){.kind = "container", .id = c.id, .name = c.name};
+    if (ld_trash_add(tx, old, &owner, 0, &m->removed, err) < 0 ||
+        ld_layers_release(tx, c.parent_sid, &m->removed, err) < 0)
         return -1;
-    return note_rollback(tx, &c, &s, err);
+    if (!m->what->snapshot)
+        return 0;
+    return bump_version(tx, c.id, err) < 0 ? -1 : note_rollback(tx, &c, &s, err);
 }
 
-int ld_store_rollback(struct ld_store *store, const struct ld_write *w,
-                      const struct ld_rollback *what, struct ld_removed *ret_removed,
-                      struct ld_err *err)
+int ld_store_move(struct ld_store *store, const struct ld_write *w, const struct ld_moved *what,
+                  struct ld_removed *ret_removed, struct ld_err *err)
 {
-    struct rollback r = {.what = what};
+    struct move m = {.what = what};
     enum ld_sync sync = what->is_ephemeral ? LD_SYNC_LAZY : LD_SYNC_FULL;
 
-    if (ld_store_write(store, w, sync, roll_back, &r, err) < 0) {
-        ld_removed_done(&r.removed);
+    if (ld_store_write(store, w, sync, move, &m, err) < 0) {
+        ld_removed_done(&m.removed);
         return -1;
     }
-    *ret_removed = r.removed;
+    *ret_removed = m.removed;
     return 0;
 }

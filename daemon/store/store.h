@@ -350,18 +350,21 @@ int ld_store_snapshot_remove(struct ld_store *store, const struct ld_write *w, c
                              const char *id, uint64_t if_match, struct ld_removed *ret_removed,
                              struct ld_err *err);
 
-struct ld_rollback {
-    const char *container, *snapshot; /* ids */
-    ld_sid upper_sid;                 /* as the caller has seen it */
-    ld_sid next_sid;                  /* its next writable layer, on the snapshot's tip */
-    const char *driver_state;         /* of that; or NULL */
+/* A container goes on in another writable layer, on another tip. */
+struct ld_moved {
+    const char *container;    /* id */
+    const char *snapshot;     /* the id of the one it returns to; NULL: none, but tip_sid */
+    ld_sid tip_sid;           /* a layer that says with those below it what the container said */
+    ld_sid upper_sid;         /* as the caller has seen it */
+    ld_sid next_sid;          /* its next writable layer, on the tip */
+    const char *driver_state; /* of that; or NULL */
     bool is_ephemeral;
 };
-/* not_found; conflict: it has another writable layer by now, or the tip is damaged. The old
- * writable layer, and layers that only it needed, are in ret_removed. Event container.rollback. */
-int ld_store_rollback(struct ld_store *store, const struct ld_write *w,
-                      const struct ld_rollback *rollback, struct ld_removed *ret_removed,
-                      struct ld_err *err);
+/* not_found; conflict: it has another writable layer by now, or the tip is damaged or gone. The old
+ * writable layer, and layers that only it needed, are in ret_removed. Returning to a snapshot is an
+ * event, container.rollback, and a new version; a move by tip_sid changes nothing that shows. */
+int ld_store_move(struct ld_store *store, const struct ld_write *w, const struct ld_moved *what,
+                  struct ld_removed *ret_removed, struct ld_err *err);
 
 /* ---- folding ---- */
 

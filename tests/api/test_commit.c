@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -68,15 +69,117 @@ LD_API_TEST(commit, makes_an_image_of_what_a_container_has_changed)
     cr_expect_str_eq(ld_str(json, "origin"), "commit");
     cr_expect_str_eq(image_digest(c, "web:2").s, was.s);
 
-    /* The container is as it was. */
+    /* The container shows what it did. */
     json = ld_want(c, 200, "GET", NULL, "/v1/containers/web");
     cr_expect_str_eq(ld_str(json, "image.ref"), "base:latest");
-    cr_expect_eq(ld_int(json, "layers"), 2);
     cr_expect_str_eq(ld_root_digest(c, "web").s, was.s);
     (void)ld_want(c, 204, "DELETE", NULL, "/v1/images/web:2");
     cr_expect_str_eq(ld_root_digest(c, "web").s, was.s);
     ld_expect_df_is_du(d, c);
     (void)id;
+}
+
+static int64_t n_layers_of(struct ld_client *c, const char *container)
+{
+    return ld_int(ld_want(c, 200, "GET", NULL, "/v1/containers/%s", container), "layers");
+}
+
+static int64_t writable_bytes(struct ld_client *c)
+{
+    return ld_int(ld_want(c, 200, "GET", NULL, "/v1/df"), "writable_layers.bytes");
+}
+
+LD_API_TEST(commit, is_what_an_idle_container_goes_on_on_top_of)
+{
+    LD_AUTO(ld_blob_done) struct ld_blob changes = {0}, now = {0};
+    struct ld_text was, layer;
+    int64_t version;
+
+    ld_have_base(c);
+    (void)ld_create(c, "web", "base", NULL);
+    ld_change(c, "web", "head -c 4M /dev/urandom > etc/big; rm etc/motd; chmod 1777 .");
+    was = ld_root_digest(c, "web");
+    changes = ld_changes(c, "web");
+    version = ld_int(ld_want(c, 200, "GET", NULL, "/v1/containers/web"), "version");
+    layer = top_layer(commit(c, "web", "{'ref':'web:1'}"));
+    ld_wait_reaped(d);
+    cr_expect_lt(writable_bytes(c), 1 << 20, "what was committed is on the disk once");
+    cr_expect_eq(n_layers_of(c, "web"), 3);
+    cr_expect_str_eq(ld_root_digest(c, "web").s, was.s);
+    now = ld_changes(c, "web");
+    cr_expect(now.len == changes.len && memcmp(now.data, changes.data, now.len) == 0);
+    cr_expect_eq(ld_int(ld_want(c, 200, "GET", NULL, "/v1/containers/web"), "version"), version);
+
+    cr_expect_str_eq(top_layer(commit(c, "web", NULL)).s, layer.s, "nothing has changed");
+    cr_expect_eq(n_layers_of(c, "web"), 3);
+    for (int i = 0; i < 3; i++) {
+        ld_change(c, "web", "date +%N > etc/when");
+        cr_expect_eq(ld_int(commit(c, "web", "{'ref':'web:2'}"), "layer_count"), 3);
+        cr_expect_eq(n_layers_of(c, "web"), 3, "each commit tells all");
+    }
+    was = ld_root_digest(c, "web");
+    (void)ld_want(c, 200, "POST", NULL, "/v1/images/prune"); /* those without a name */
+    (void)ld_want(c, 204, "DELETE", NULL, "/v1/images/web:1");
+    (void)ld_want(c, 204, "DELETE", NULL, "/v1/images/web:2");
+    cr_expect_str_eq(ld_root_digest(c, "web").s, was.s, "its layer stays");
+    ld_wait_reaped(d);
+    ld_expect_df_is_du(d, c);
+    (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/web");
+    ld_wait_reaped(d);
+    cr_expect_eq(ld_data_count(d, "w"), 0);
+    ld_expect_df_is_du(d, c);
+}
+
+LD_API_TEST(commit, leaves_a_container_where_it_is_that_somebody_uses_or_that_has_more)
+{
+    autofree char *name = NULL;
+    struct ld_text at;
+
+    ld_have_base(c);
+    (void)ld_create(c, "web", "base", NULL);
+    ld_change(c, "web", "echo x > etc/x");
+    (void)ld_mount(c, "web");
+    (void)commit(c, "web", "{'ref':'mounted'}");
+    cr_expect_eq(n_layers_of(c, "web"), 2);
+    ld_unmount(c, "web");
+    (void)commit(c, "web", "{'squash':true}");
+    cr_expect_eq(n_layers_of(c, "web"), 2);
+    at = ld_mount(c, "web");
+    name = ld_asprintf("%s/etc/s", at.s);
+    cr_assert_eq(mknod(name, S_IFSOCK | 0600, 0), 0);
+    ld_unmount(c, "web");
+    (void)commit(c, "web", "{'ref':'socket'}");
+    cr_expect_eq(n_layers_of(c, "web"), 2);
+    ld_change(c, "web", "test -S etc/s; rm etc/s");
+    (void)commit(c, "web", "{'ref':'idle'}");
+    cr_expect_eq(n_layers_of(c, "web"), 3);
+}
+
+LD_API_TEST(commit, then_snapshots_before_and_after_it_are_returned_to)
+{
+    struct ld_text before, after;
+
+    ld_have_base(c);
+    (void)ld_create(c, "web", "base", NULL);
+    ld_change(c, "web", "echo 1 > etc/one; rm etc/motd");
+    (void)ld_take_snapshot(c, "web", "before");
+    before = ld_root_digest(c, "web");
+    ld_change(c, "web", "echo 2 > etc/two; rm etc/one");
+    (void)commit(c, "web", "{'ref':'web'}");
+    ld_change(c, "web", "echo 3 > etc/three; rm -r usr");
+    (void)ld_take_snapshot(c, "web", "after");
+    after = ld_root_digest(c, "web");
+    (void)ld_want(c, 204, "DELETE", NULL, "/v1/images/web");
+    for (int i = 0; i < 2; i++) {
+        (void)ld_want(c, 200, "POST", NULL, "/v1/containers/web/snapshots/before/rollback");
+        cr_expect_str_eq(ld_root_digest(c, "web").s, before.s);
+        (void)ld_want(c, 200, "POST", NULL, "/v1/containers/web/snapshots/after/rollback");
+        cr_expect_str_eq(ld_root_digest(c, "web").s, after.s);
+        ld_daemon_kill(d);
+        ld_daemon_again(d);
+    }
+    ld_wait_reaped(d);
+    ld_expect_df_is_du(d, c);
 }
 
 static void export_to(struct ld_client *c, const char *image, const char *query, const char *name)
@@ -456,7 +559,7 @@ LD_API_TEST(commit, repairs_its_layer_and_refuses_a_damaged_base)
     struct ld_text was;
 
     ld_have_base(c);
-    (void)ld_create(c, "web", "base", NULL);
+    (void)ld_create(c, "web", "base", "'driver':'vfs'"); /* does not go on on top of it */
     ld_change(c, "web", "echo x > x");
     was = ld_root_digest(c, "web");
     (void)commit(c, "web", "{'ref':'web'}");

@@ -199,19 +199,18 @@ STORE_TEST(are_returned_to_and_what_only_the_present_needed_leaves)
 {
     LD_AUTO(ld_removed_done) struct ld_removed removed = {0};
     ld_sid sid[2];
-    struct ld_rollback back = {.container = ld_test_id(1), .snapshot = ld_test_id(100)};
+    struct ld_moved back = {.container = ld_test_id(1), .snapshot = ld_test_id(100)};
 
     freeze_many(sid, 2);
     cr_expect_eq(remove_snapshot(1), 0);
     back.upper_sid = upper_of(1);
     back.next_sid = take_sid();
-    ld_test_ok(ld_store_rollback(store, &LD_WRITE_SELF, &back, &removed, &err), &err);
+    ld_test_ok(ld_store_move(store, &LD_WRITE_SELF, &back, &removed, &err), &err);
     cr_expect_eq(removed.n, 2, "the writable layer, and the second state");
     cr_expect_eq(parent_of(1), sid[0]);
     cr_expect_eq(upper_of(1), back.next_sid);
     back.upper_sid = sid[1];
-    ld_test_fails(ld_store_rollback(store, &LD_WRITE_SELF, &back, &removed, &err), &err,
-                  LD_E_CONFLICT);
+    ld_test_fails(ld_store_move(store, &LD_WRITE_SELF, &back, &removed, &err), &err, LD_E_CONFLICT);
 }
 
 /* ---- folding ---- */
