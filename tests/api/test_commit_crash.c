@@ -37,7 +37,7 @@ static void commit(struct ld_crash *crash)
 static void start(struct ld_daemon *d, struct ld_crash *crash)
 {
     (void)ld_create(d->client, "web", "base", NULL);
-    ld_crash_start(crash, d, "web", commit);
+    ld_crash_start(crash, d, "/v1/containers/web", commit);
 }
 
 /* An export holds each layer against its diff ID. */
@@ -59,11 +59,11 @@ static void hold_to_account(const struct ld_crash *crash)
         autofree char *image = ld_asprintf("c:%d", i);
 
         (void)ld_create(c, "probe", image, NULL);
-        ld_crash_expect_number(c, "probe", i);
+        ld_crash_expect_number(c, "/v1/containers/probe", i);
         expect_whole(c, image);
     }
     if (crash->made > 0) { /* wherever it stands by now */
-        autofree char *last = ld_asprintf("n=$(cat etc/number); test $n = %d -o $n = %d",
+        autofree char *last = ld_asprintf("n=$(cat number); test $n = %d -o $n = %d",
                                           crash->made - 1, crash->made);
 
         ld_change(c, "web", last);

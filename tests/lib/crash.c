@@ -17,11 +17,11 @@ static void *run(void *arg)
     return NULL;
 }
 
-void ld_crash_start(struct ld_crash *crash, struct ld_daemon *d, const char *container,
+void ld_crash_start(struct ld_crash *crash, struct ld_daemon *d, const char *owner,
                     void (*work)(struct ld_crash *crash))
 {
     *crash = (struct ld_crash){
-        .d = d, .container = container, .work = work, .client = ld_client_new(d->socket)};
+        .d = d, .owner = owner, .work = work, .client = ld_client_new(d->socket)};
     cr_assert_eq(pthread_create(&crash->thread, NULL, run, crash), 0);
 }
 
@@ -77,8 +77,7 @@ int ld_crash_call(struct ld_crash *crash, const char *method, const char *json, 
 
 bool ld_crash_put_number(struct ld_crash *crash, int n)
 {
-    autofree char *target =
-        ld_asprintf("/v1/containers/%s/files?path=/etc/number", crash->container);
+    autofree char *target = ld_asprintf("%s/files?path=/number", crash->owner);
     autofree char *text = ld_asprintf("%d", n);
 
     return call(crash, &(struct ld_call){.method = "PUT",
@@ -113,9 +112,9 @@ int ld_crash_first(const struct ld_crash *crash)
     return crash->gone + (crash->is_removing ? 1 : 0);
 }
 
-void ld_crash_expect_number(struct ld_client *c, const char *container, int n)
+void ld_crash_expect_number(struct ld_client *c, const char *object, int n)
 {
-    autofree char *target = ld_asprintf("/v1/containers/%s/files?path=/etc/number", container);
+    autofree char *target = ld_asprintf("%s/files?path=/number", object);
     autofree char *want = ld_asprintf("%d", n);
     const struct ld_reply *reply =
         ld_call(c, &(struct ld_call){
@@ -125,5 +124,5 @@ void ld_crash_expect_number(struct ld_client *c, const char *container, int n)
 
     cr_expect_eq(reply->status, 200);
     cr_expect_str_eq(reply->body, want, "of object %s it is %s", want, reply->body);
-    (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/%s", container);
+    (void)ld_want(c, 204, "DELETE", NULL, "%s?purge=1", object);
 }

@@ -1,7 +1,7 @@
 /* A client that works until the daemon dies under it; what was acknowledged is then held against
- * what is there. The work makes numbered objects of a container whose /etc/number is the number of
- * the last one, and removes the oldest of them again. All asserts, but for the client's own calls:
- * these fail when the daemon is gone, which ends the work. */
+ * what is there. The work makes numbered objects of a container (or volume) whose /number is the
+ * number of the last one, and removes the oldest of them again. All asserts, but for the client's
+ * own calls: these fail when the daemon is gone, which ends the work. */
 #pragma once
 
 #include <pthread.h>
@@ -12,9 +12,9 @@ struct ld_daemon;
 
 struct ld_crash {
     struct ld_daemon *d;
-    const char *container; /* borrowed; made by the caller */
-    int made, gone;        /* objects 0 … were acknowledged, those below `gone` removed again */
-    bool is_removing;      /* of object `gone` it is not known */
+    const char *owner; /* "/v1/containers/web", "/v1/volumes/data": borrowed; made by the caller */
+    int made, gone;    /* objects 0 … were acknowledged, those below `gone` removed again */
+    bool is_removing;  /* of object `gone` it is not known */
     bool is_over;
     struct ld_client *client; /* the worker's own */
     void (*work)(struct ld_crash *crash);
@@ -22,7 +22,7 @@ struct ld_crash {
 };
 
 /* Runs work in a thread of its own. */
-void ld_crash_start(struct ld_crash *crash, struct ld_daemon *d, const char *container,
+void ld_crash_start(struct ld_crash *crash, struct ld_daemon *d, const char *owner,
                     void (*work)(struct ld_crash *crash));
 /* After that time, which is the test's input: kill -9, or a power cut of the file system `disk`.
  * Then the worker has ended, and the daemon is there again. */
@@ -40,5 +40,5 @@ bool ld_crash_remove_oldest(struct ld_crash *crash, const char *target);
 
 /* For the account. Of objects from this one to `made` all is to be there. */
 int ld_crash_first(const struct ld_crash *crash);
-/* The container's /etc/number is that; then it is removed. */
-void ld_crash_expect_number(struct ld_client *c, const char *container, int n);
+/* The object's /number is that; then it is removed for good. */
+void ld_crash_expect_number(struct ld_client *c, const char *object, int n);
