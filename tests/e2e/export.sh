@@ -1,6 +1,6 @@
 #!/bin/bash
-# Images out again, judged by other people's tools: what layerd saves is taken by skopeo, umoci, buildah and podman as
-# what came in. Root.
+# Images out again, judged by other people's tools: what layerd saves is taken by skopeo and umoci as what came in, and
+# by buildah, podman, containerd and Docker where these are installed. Root.
 #
 #     tests/e2e/export.sh [BUILD]       BUILD: the folder with layerd, layerctl, tools/treedump (default: build)
 
@@ -152,9 +152,42 @@ for tool in buildah podman; do
     done
     if [[ $tool == podman ]]; then
         check "podman loads" podman "${args[@]}" load -i three.oci
-        is "podman: the id" "$(podman "${args[@]}" images --no-trunc --format '{{.ID}}' layerd.test/other:1)" "sha256:$want_config"
+        is "podman: the id" "$(podman "${args[@]}" images --no-trunc --format '{{.ID}}' layerd.test/other:1 | sort -u)" "sha256:$want_config"
     fi
     rm -rf cstore crun
 done
+
+# ---- containerd and Docker: where they are, as private daemons ----
+# engine NAME SOCKET COMMAND...: starts it and waits until it listens.
+engine() {
+    local name=$1 socket=$2
+    command -v "$3" >/dev/null || return 1
+    "${@:3}" >"$name.log" 2>&1 &
+    engine=$!
+    for _ in {1..200}; do
+        [[ -S $socket ]] && return
+        sleep 0.05
+    done
+    echo "$name does not run here: $(tail -n 1 "$name.log")"
+    kill $engine 2>/dev/null
+    return 1
+}
+if engine containerd /mnt/c.sock containerd --root /mnt/croot --state /mnt/cstate --address /mnt/c.sock; then
+    ctr() { command ctr -a /mnt/c.sock "$@"; }
+    for archive in out.oci three.oci out.docker; do
+        check "ctr imports $archive" ctr images import --snapshotter native $archive
+    done
+    check "ctr has both names" eval "ctr images ls -q | grep -qx layerd.test/other:1 && ctr images ls -q | grep -qx layerd.test/two:1"
+    kill $engine && wait $engine
+fi
+if engine dockerd /mnt/d.sock dockerd --data-root /mnt/droot --exec-root /mnt/dexec -H unix:///mnt/d.sock --pidfile /mnt/d.pid \
+    --storage-driver vfs --iptables=false --bridge=none --ip-forward=false; then
+    docker() { command docker -H unix:///mnt/d.sock "$@"; }
+    for archive in out.oci three.oci out.docker; do
+        check "docker loads $archive" docker load -i $archive
+    done
+    is "docker: the id" "$(docker images --no-trunc --format '{{.ID}}' layerd.test/other:1)" "sha256:$want_config"
+    kill $engine && wait $engine
+fi
 
 finish
