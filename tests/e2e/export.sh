@@ -169,7 +169,7 @@ engine() {
         sleep 0.05
     done
     echo "$name does not run here: $(tail -n 1 "$name.log")"
-    kill $engine 2>/dev/null
+    kill "$engine" 2>/dev/null
     return 1
 }
 if engine containerd /mnt/c.sock containerd --root /mnt/croot --state /mnt/cstate --address /mnt/c.sock; then
@@ -178,7 +178,7 @@ if engine containerd /mnt/c.sock containerd --root /mnt/croot --state /mnt/cstat
         check "ctr imports $archive" ctr images import --snapshotter native $archive
     done
     check "ctr has both names" eval "ctr images ls -q | grep -qx layerd.test/other:1 && ctr images ls -q | grep -qx layerd.test/two:1"
-    kill $engine && wait $engine
+    kill "$engine" && wait "$engine"
 fi
 if engine dockerd /mnt/d.sock dockerd --data-root /mnt/droot --exec-root /mnt/dexec -H unix:///mnt/d.sock --pidfile /mnt/d.pid \
     --storage-driver vfs --iptables=false --bridge=none --ip-forward=false; then
@@ -187,7 +187,7 @@ if engine dockerd /mnt/d.sock dockerd --data-root /mnt/droot --exec-root /mnt/de
         check "docker loads $archive" docker load -i $archive
     done
     is "docker: the id" "$(docker images --no-trunc --format '{{.ID}}' layerd.test/other:1)" "sha256:$want_config"
-    kill $engine && wait $engine
+    kill "$engine" && wait "$engine"
 fi
 
 finish
