@@ -257,6 +257,9 @@ static void add_objects(struct ld_buf *out, const struct ld_info *info)
     gauge(out, "layerd_images", NULL, s->images, "Images.");
     gauge(out, "layerd_layers", NULL, s->layers, "Committed layers.");
     gauge(out, "layerd_layer_bytes", "bytes", s->layer_bytes, "Committed layers on disk.");
+    counter(out, "layerd_folds", NULL, info->folded.folds,
+            "Runs of layers that became one in the background.");
+    counter(out, "layerd_folded_layers", NULL, info->folded.layers, "Layers in these runs.");
     gauge(out, "layerd_volumes", NULL, s->volumes, "Volumes.");
     gauge(out, "layerd_trash_entries", NULL, s->trash, "Removed objects still to be deleted.");
     gauge(out, "layerd_damaged_objects", NULL, s->damaged, "Objects marked damaged.");

@@ -62,6 +62,7 @@ struct ld_folder {
     pthread_mutex_t lock; /* protects all that follows; short */
     struct noted *noted;
     struct folds folded; /* runs that have just been */
+    struct ld_fold_counts counts;
 };
 
 static void folds_add(struct folds *f, ld_sid top, ld_sid into)
@@ -143,10 +144,12 @@ static int make(struct fold *f, struct ld_err *err)
     return 0;
 }
 
-static void was_folded(struct ld_folder *folder, ld_sid top, ld_sid into)
+static void was_folded(struct ld_folder *folder, const struct fold *f, ld_sid into)
 {
     pthread_mutex_lock(&folder->lock);
-    folds_add(&folder->folded, top, into);
+    folds_add(&folder->folded, f->ids[0], into);
+    folder->counts.folds++;
+    folder->counts.layers += f->run.n;
     pthread_mutex_unlock(&folder->lock);
 }
 
@@ -159,7 +162,7 @@ static int record(struct fold *f, ld_sid *ret_sid, struct ld_err *err)
     ld_new_layer_end(f->core, &f->layer, rc == 0 || ld_is_undecided(err));
     if (rc < 0)
         return -1;
-    was_folded(f->core->folder, f->ids[0], sid);
+    was_folded(f->core->folder, f, sid);
     ld_debug("folded %zu layers below %" LD_PRI_SID " into %" LD_PRI_SID, f->run.n, f->ids[0], sid);
     *ret_sid = sid;
     return 0;
@@ -522,6 +525,18 @@ void ld_folder_note(struct ld_core *core, ld_sid tip)
         return;
     note(core->folder, tip);
     kick(core);
+}
+
+struct ld_fold_counts ld_folder_counts(struct ld_core *core)
+{
+    struct ld_fold_counts counts = {.folds = 0};
+
+    if (!core->folder)
+        return counts;
+    pthread_mutex_lock(&core->folder->lock);
+    counts = core->folder->counts;
+    pthread_mutex_unlock(&core->folder->lock);
+    return counts;
 }
 
 struct ld_folder *ld_folder_new(struct ld_core *core)

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "daemon/base/err.h"
 #include "daemon/base/sid.h"
@@ -36,6 +37,12 @@ int ld_fold_before_growth(struct ld_core *core, const struct ld_container *c, co
 void ld_folder_note(struct ld_core *core, ld_sid tip);
 /* Any thread: something was unmounted or deleted for which layers may be held. */
 void ld_folder_look_again(struct ld_core *core);
+
+/* Since the start. Any thread. */
+struct ld_fold_counts {
+    uint64_t folds, layers; /* runs that were folded, and the layers in them */
+};
+struct ld_fold_counts ld_folder_counts(struct ld_core *core);
 
 /* Loop. */
 struct ld_folder *ld_folder_new(struct ld_core *core);

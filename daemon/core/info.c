@@ -59,6 +59,7 @@ int ld_info_get(struct ld_core *core, struct ld_info *ret, struct ld_err *err)
                             .data_root = core->root.data_path,
                             .run_root = core->root.run_path,
                             .mounted = ld_mounts_count(core->mounts),
+                            .folded = ld_folder_counts(core),
                             .refusal = core->refusal};
     if (uname(&uts) < 0 || fstatfs(core->root.data_fd, &fs) < 0)
         return ld_err_sys(err, -errno, "ask for the system and the data root");

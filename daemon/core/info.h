@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "daemon/base/err.h"
+#include "daemon/core/fold.h"
 #include "daemon/store/store.h"
 
 struct ld_core;
@@ -29,6 +30,7 @@ struct ld_info {
     size_t n_drivers;
     struct ld_store_sums sums;
     size_t mounted, jobs_running;
+    struct ld_fold_counts folded;
     const char *data_root, *run_root;
     const char *refusal; /* why nothing can be created, or NULL */
 };

@@ -225,6 +225,37 @@ LD_API_TEST(snapshots, removed_give_back_what_later_states_have_replaced)
     ld_expect_df_is_du(d, c);
 }
 
+static const char *metrics(struct ld_client *c)
+{
+    return ld_call(c, &(struct ld_call){.method = "GET", .target = "/v1/metrics"})->body;
+}
+
+/* A clone keeps the state it was made of for as long as it lives. */
+LD_API_TEST(clones, removed_give_back_what_their_origin_has_replaced)
+{
+    struct budget budget = {.c = c};
+    autofree char *tree = NULL;
+
+    ld_have_base(c);
+    budget.bytes = layer_bytes(c) + (5 << 20);
+    (void)ld_create(c, "web", "base", NULL);
+    for (int i = 0; i < 4; i++) {
+        autofree char *body = ld_asprintf("{'name':'fork%d'}", i);
+
+        ld_change(c, "web", "head -c 4M /dev/urandom > file");
+        (void)ld_want(c, 201, "POST", body, "/v1/containers/web/clone");
+    }
+    tree = dump(c, "web");
+    cr_expect_geq(layer_bytes(c), 16 << 20, "each is a state of its own");
+    for (int i = 0; i < 4; i++)
+        (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/fork%d", i);
+    cr_expect(ld_test_wait(is_within, &budget, 60), "%lu bytes", (unsigned long)layer_bytes(c));
+    expect_tree(c, "web", tree, "and it is what it was");
+    ld_expect_df_is_du(d, c);
+    cr_expect_null(strstr(metrics(c), "layerd_folds_total 0\n"));
+    cr_expect_null(strstr(metrics(c), "layerd_folded_layers_total 0\n"));
+}
+
 /* ---- the limit ---- */
 
 /* An image of n layers, each with a file of its own. */
