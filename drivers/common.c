@@ -66,3 +66,24 @@ int ld_driver_limit(const struct ld_driver_env *env, const struct ld_writable *w
         r = ld_quota_set(&env->quota, dir, w->sid, &limits);
     return r < 0 ? ld_err_sys(err, r, "limit writable layer %" LD_PRI_SID, w->sid) : 0;
 }
+
+static uint64_t less(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : 0;
+}
+
+int ld_driver_used(const struct ld_driver_env *env, const struct ld_writable *w,
+                   const struct ld_limits *base, struct ld_limits *ret, struct ld_err *err)
+{
+    autoclose int dir = ld_open_dir(env->w_fd, ld_sid_name(w->sid).text);
+    struct ld_limits used = {.bytes = 0};
+    int r = dir < 0 ? dir : ld_quota_get(&env->quota, dir, w->sid, NULL, &used);
+
+    if (r == -EOPNOTSUPP)
+        return ld_err_set(err, LD_E_UNSUPPORTED, "nothing is counted here");
+    if (r < 0)
+        return ld_err_sys(err, r, "ask for the use of writable layer %" LD_PRI_SID, w->sid);
+    *ret = (struct ld_limits){.bytes = less(used.bytes, base->bytes),
+                              .inodes = less(used.inodes, base->inodes)};
+    return 0;
+}

@@ -13,6 +13,10 @@ int ld_driver_make(const struct ld_driver_env *env, ld_sid sid);
 /* For `limit`, and for whatever makes a layer: w->limits beyond `base`. */
 int ld_driver_limit(const struct ld_driver_env *env, const struct ld_writable *w,
                     const struct ld_limits *base, struct ld_err *err) ld_must_check;
+/* For `used`: what is beyond `base`. */
+int ld_driver_used(const struct ld_driver_env *env, const struct ld_writable *w,
+                   const struct ld_limits *base, struct ld_limits *ret,
+                   struct ld_err *err) ld_must_check;
 /* A layer that was just made: nothing is to be done where it has no limits. */
 static inline int ld_driver_limit_new(const struct ld_driver_env *env, const struct ld_writable *w,
                                       const struct ld_limits *base, struct ld_err *err)

@@ -120,6 +120,10 @@ struct ld_driver {
     /* The kernel holds the layer to w->limits from now on, mounted or not. unsupported: it can't
      * be; conflict: this one can't, since it was made when none could. */
     int (*limit)(const struct ld_driver_env *env, const struct ld_writable *w, struct ld_err *err);
+    /* What the kernel counts against these limits, without a walk; what is written at this moment
+     * may be missing. unsupported: it counts nothing. */
+    int (*used)(const struct ld_driver_env *env, const struct ld_writable *w, struct ld_limits *ret,
+                struct ld_err *err);
 
     /* Bytes and inodes of w/SID on disk. */
     int (*usage)(const struct ld_driver_env *env, const struct ld_writable *w, struct ld_usage *ret,

@@ -342,6 +342,12 @@ static int overlay_limit(const struct ld_driver_env *env, const struct ld_writab
     return ld_driver_limit(env, w, &ld_overlay_base, err);
 }
 
+static int overlay_used(const struct ld_driver_env *env, const struct ld_writable *w,
+                        struct ld_limits *ret, struct ld_err *err)
+{
+    return ld_driver_used(env, w, &ld_overlay_base, ret, err);
+}
+
 /* ---- is it usable here? ---- */
 
 static const char probe_name[] = "probe"; /* w/probe, stage/probe: no sid is called so */
@@ -456,5 +462,6 @@ const struct ld_driver ld_driver_overlay = {
     .succeed = ld_overlay_succeed,
     .seal = ld_overlay_seal,
     .limit = overlay_limit,
+    .used = overlay_used,
     .usage = overlay_usage,
 };

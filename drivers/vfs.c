@@ -210,6 +210,14 @@ static int vfs_limit(const struct ld_driver_env *env, const struct ld_writable *
     return ld_driver_limit(env, w, &s.copied, err);
 }
 
+static int vfs_used(const struct ld_driver_env *env, const struct ld_writable *w,
+                    struct ld_limits *ret, struct ld_err *err)
+{
+    struct state s = read_state(&w->state);
+
+    return ld_driver_used(env, w, &s.copied, ret, err);
+}
+
 /* A clone and not a bind: it never becomes a peer of the mount that holds the data root. */
 static int vfs_mount(const struct ld_driver_env *env, const struct ld_writable *w, unsigned flags,
                      struct ld_err *err)
@@ -311,5 +319,6 @@ const struct ld_driver ld_driver_vfs = {
     .changes = vfs_changes,
     .open = vfs_open,
     .limit = vfs_limit,
+    .used = vfs_used,
     .usage = vfs_usage,
 };

@@ -58,6 +58,7 @@ static const struct key {
     KEY("log", "format", FORMAT, log_format),
     KEY("storage", "driver", TEXT, driver),
     KEY("storage", "min_free", SIZE, min_free_bytes),
+    KEY("storage", "watch_limits", SECONDS, watch_limits_ms),
     KEY("import", "layer_entries", NUMBER, import.entries),
     KEY("import", "layer_bytes", SIZE, import.layer_bytes),
     KEY("import", "ratio", NUMBER, import.ratio),
@@ -84,6 +85,7 @@ static void set_defaults(struct ld_config *c)
                    .decoder_memory = UINT64_C(160) << 20},
         .min_free_bytes = UINT64_C(64) << 20,
         .trash_volumes_ms = UINT64_C(24) * 3600 * 1000,
+        .watch_limits_ms = 10000,
         .drain_timeout_ms = 20000,
     };
 }

@@ -17,6 +17,7 @@
 #include "daemon/core/config.h"
 #include "daemon/core/fold.h"
 #include "daemon/core/holders.h"
+#include "daemon/core/limit_watch.h"
 #include "daemon/core/limits.h"
 #include "daemon/core/rootfs.h"
 #include "daemon/core/state.h"
@@ -353,8 +354,10 @@ int ld_container_unmount(struct ld_core *core, const struct ld_write *w, const c
         return -1;
     if (detach(core, &c, flags, &out, err) < 0)
         return ld_err_prefix(err, "container '%s'", c.name ? c.name : c.id);
-    if (out.was_mounted)
+    if (out.was_mounted) {
         post_event(core, w, "container.unmount", &c);
+        ld_limit_watch_look(core->limit_watch, &c);
+    }
     if (state_by_id(core, id, &out.state, err) < 0)
         return -1;
     if (out.was_mounted && c.auto_remove && out.state.mount == LD_UNMOUNTED) {

@@ -12,6 +12,7 @@
 #include "daemon/core/config.h"
 #include "daemon/core/fold.h"
 #include "daemon/core/inflight.h"
+#include "daemon/core/limit_watch.h"
 #include "daemon/core/limits.h"
 #include "daemon/core/recover.h"
 #include "daemon/core/state.h"
@@ -47,6 +48,7 @@ static void tell_event(void *arg)
 {
     struct ld_core *core = arg;
 
+    ld_limit_watch_wake(core->limit_watch);
     if (core->on_event)
         core->on_event(core->on_event_arg, ld_store_event_newest(core->store));
 }
@@ -83,6 +85,7 @@ static int open_all(struct ld_core *core, struct ld_err *err)
     core->mounts = ld_mounts_new(&core->root, &core->env, core->lanes);
     core->reaper = ld_reaper_new(core);
     core->folder = ld_folder_new(core);
+    core->limit_watch = ld_limit_watch_new(core);
     core->inflight = ld_inflight_new(config->import.decoder_memory);
     if (probe_drivers(core, err) < 0 || ld_mounts_sweep(core->mounts, err) < 0 ||
         ld_recover(core, err) < 0)
@@ -94,6 +97,7 @@ static int open_all(struct ld_core *core, struct ld_err *err)
         return 0;
     ld_reaper_kick(core->reaper);
     ld_folder_start(core->folder);
+    ld_limit_watch_wake(core->limit_watch);
     return 0;
 }
 
@@ -119,6 +123,7 @@ void ld_core_stop(struct ld_core *core)
     ld_jobs_stop(core->jobs);
     ld_reaper_stop(core->reaper);
     ld_folder_stop(core->folder);
+    ld_limit_watch_stop(core->limit_watch);
 }
 
 void ld_core_close(struct ld_core *core)
@@ -129,6 +134,8 @@ void ld_core_close(struct ld_core *core)
         ld_pins_on_free(core->pins, NULL, NULL);
     ld_reaper_free(core->reaper);
     ld_folder_free(core->folder);
+    ld_limit_watch_free(core->limit_watch);
+    core->limit_watch = NULL; /* events may still be told */
     ld_inflight_free(core->inflight);
     ld_mounts_free(core->mounts);
     ld_jobs_free(core->jobs);

@@ -2,6 +2,7 @@
 #include "daemon/core/limits.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "daemon/base/fdio.h"
@@ -90,6 +91,30 @@ int ld_limits_set_volume(struct ld_core *core, const struct ld_volume *v, struct
     if (r == 0 && is_tagged)
         r = ld_quota_set(quota, dir, v->sid, &limits);
     return r < 0 ? ld_err_sys(err, r, "limit its directory") : 0;
+}
+
+int ld_limits_used_container(struct ld_core *core, const struct ld_container *c,
+                             struct ld_limits *ret, struct ld_err *err)
+{
+    struct ld_writable w = {.sid = c->upper_sid, .limits = c->limits};
+    const struct ld_driver *driver = NULL;
+
+    if (c->driver_state)
+        (void)snprintf(w.state.text, sizeof(w.state.text), "%s", c->driver_state);
+    return ld_core_driver(core, c->driver, &driver, err) < 0
+               ? -1
+               : driver->used(&core->env, &w, ret, err);
+}
+
+int ld_limits_used_volume(struct ld_core *core, const struct ld_volume *v, struct ld_limits *ret,
+                          struct ld_err *err)
+{
+    autoclose int dir = ld_open_dir(core->root.volumes_fd, ld_sid_name(v->sid).text);
+    int r = dir < 0 ? dir : ld_quota_get(&core->env.quota, dir, v->sid, NULL, ret);
+
+    if (r == -EOPNOTSUPP)
+        return ld_err_set(err, LD_E_UNSUPPORTED, "nothing is counted here");
+    return r < 0 ? ld_err_sys(err, r, "ask for the use of its directory") : 0;
 }
 
 int ld_limits_tag_volume(struct ld_core *core, int dir, ld_sid sid, struct ld_err *err)

@@ -25,6 +25,12 @@ int ld_limits_set_volume(struct ld_core *core, const struct ld_volume *v, struct
 /* A new volume's directory, empty, wherever it is made. */
 int ld_limits_tag_volume(struct ld_core *core, int dir, ld_sid sid, struct ld_err *err);
 
+/* What counts against their limits now, without a walk. unsupported: nothing is counted. */
+int ld_limits_used_container(struct ld_core *core, const struct ld_container *c,
+                             struct ld_limits *ret, struct ld_err *err);
+int ld_limits_used_volume(struct ld_core *core, const struct ld_volume *v, struct ld_limits *ret,
+                          struct ld_err *err);
+
 /* At the start, for each record. What can't be set is logged and counted, and fails nothing. */
 void ld_limits_recover_container(struct ld_core *core, const struct ld_container *c);
 void ld_limits_recover_volume(struct ld_core *core, const struct ld_volume *v);

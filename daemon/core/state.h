@@ -30,6 +30,7 @@ struct ld_inflight;
 struct ld_timer;
 struct ld_reaper;
 struct ld_folder;
+struct ld_limit_watch;
 
 struct ld_core {
     const struct ld_config *config;
@@ -48,6 +49,7 @@ struct ld_core {
     struct ld_pins *pins;
     struct ld_reaper *reaper;
     struct ld_folder *folder;
+    struct ld_limit_watch *limit_watch;
     struct ld_inflight *inflight;
     struct ld_jobs *jobs;
     int64_t started_ns;

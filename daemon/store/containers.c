@@ -156,18 +156,26 @@ int ld_store_container_find(struct ld_store *store, const char *text, struct ld_
     return ld_want_row(rc, "container", text, err);
 }
 
-static sqlite3_stmt *list_statement(struct ld_db *db, struct ld_err *err)
+/* FROM: which index or none; MORE: what else must hold. */
+#define LIST(from, more)                                                                           \
+    "SELECT " COLUMNS " FROM " from " WHERE seq > ?1 AND removed_ns IS NULL"                       \
+    " AND (?2 IS NULL OR name GLOB ?2) AND (?3 IS NULL OR image_id = ?3)"                          \
+    " AND (?4 IS NULL OR driver = ?4)"                                                             \
+    " AND (?5 IS NULL OR EXISTS(SELECT 1 FROM container_mounts m"                                  \
+    "   WHERE m.container = c.seq AND m.volume_id = ?5))"                                          \
+    " AND (?6 = 0 OR created_ns < ?6) AND " LD_LABELS_MATCH("c.labels", "?7") more                 \
+        " ORDER BY seq LIMIT ?8"
+
+static sqlite3_stmt *list_statement(struct ld_db *db, const struct ld_container_query *query,
+                                    struct ld_err *err)
 {
     return ld_sql(db,
-                  "SELECT " COLUMNS " FROM containers c WHERE seq > ?1 AND removed_ns IS NULL"
-                  " AND (?2 IS NULL OR name GLOB ?2) AND (?3 IS NULL OR image_id = ?3)"
-                  " AND (?4 IS NULL OR driver = ?4)"
-                  " AND (?5 IS NULL OR EXISTS(SELECT 1 FROM container_mounts m"
-                  "   WHERE m.container = c.seq AND m.volume_id = ?5))"
-                  " AND (?6 = 0 OR created_ns < ?6) AND " LD_LABELS_MATCH(
-                      "c.labels", "?7") " ORDER BY seq LIMIT ?8",
+                  query->limited ? LIST("containers c INDEXED BY containers_limited",
+                                        " AND (size_limit > 0 OR inode_limit > 0)")
+                                 : LIST("containers c", ""),
                   err);
 }
+#undef LIST
 
 static int list_containers(struct ld_db *db, const struct ld_container_query *query,
                            struct ld_container_page *page, struct ld_err *err)
@@ -175,7 +183,7 @@ static int list_containers(struct ld_db *db, const struct ld_container_query *qu
     autofree char *labels = ld_labels_json(query->labels, query->n_labels);
     struct ld_paging paging = LD_PAGING(query->limit);
     size_t cap = 0;
-    autosql stmt = list_statement(db, err);
+    autosql stmt = list_statement(db, query, err);
     int rc;
 
     if (!stmt)

@@ -215,7 +215,13 @@ static const char step_7[] =
     "ALTER TABLE containers ADD COLUMN inode_limit INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE volumes ADD COLUMN size_limit INTEGER NOT NULL DEFAULT 0;";
 
-static const char *const steps[] = {step_1, step_2, step_3, step_4, step_5, step_6, step_7};
+/* Those that have limits are looked at again and again: they are found without the others. */
+static const char step_8[] =
+    "CREATE INDEX containers_limited ON containers(seq)"
+    "  WHERE removed_ns IS NULL AND (size_limit > 0 OR inode_limit > 0);"
+    "CREATE INDEX volumes_limited ON volumes(seq) WHERE removed_ns IS NULL AND size_limit > 0;";
+
+static const char *const steps[] = {step_1, step_2, step_3, step_4, step_5, step_6, step_7, step_8};
 const struct ld_schema ld_schema = {.steps = steps, .n_steps = LD_ARRAY_LEN(steps)};
 
 static int read_pragma(struct ld_db *db, const char *text, int64_t *ret, struct ld_err *err)

@@ -266,6 +266,7 @@ struct ld_container_query {
     const struct ld_label *labels; /* all must be there */
     size_t n_labels;
     int64_t until_ns; /* created before, 0: any time */
+    bool limited;     /* only those with a limit; the others are not even looked at */
 };
 /* In the order of their making. */
 int ld_store_container_list(struct ld_store *store, const struct ld_container_query *query,
@@ -446,6 +447,7 @@ struct ld_volume_query {
     int unused;    /* 1: only those no living container mounts, -1: only those mounted, 0: all */
     int anonymous; /* 1, -1, 0 likewise */
     int64_t until_ns;
+    bool limited; /* only those with a limit; the others are not even looked at */
 };
 int ld_store_volume_list(struct ld_store *store, const struct ld_volume_query *query,
                          struct ld_volume_page *ret, struct ld_err *err);

@@ -123,17 +123,25 @@ int ld_store_volume_find(struct ld_store *store, const char *text, struct ld_vol
     "EXISTS(SELECT 1 FROM container_mounts m JOIN containers c ON c.seq = m.container"             \
     " WHERE m.volume_id = v.id AND c.removed_ns IS NULL)"
 
-static sqlite3_stmt *list_statement(struct ld_db *db, struct ld_err *err)
+/* FROM: which index or none; MORE: what else must hold. */
+#define LIST(from, more)                                                                           \
+    "SELECT " COLUMNS " FROM " from " WHERE seq > ?1 AND removed_ns IS NULL"                       \
+    " AND (?2 IS NULL OR name GLOB ?2)"                                                            \
+    " AND (?3 = 0 OR (?3 > 0) = NOT " IS_USED ")"                                                  \
+    " AND (?4 = 0 OR (?4 > 0) = anonymous)"                                                        \
+    " AND (?5 = 0 OR created_ns < ?5) AND " LD_LABELS_MATCH("v.labels", "?6") more                 \
+        " ORDER BY seq LIMIT ?7"
+
+static sqlite3_stmt *list_statement(struct ld_db *db, const struct ld_volume_query *query,
+                                    struct ld_err *err)
 {
     return ld_sql(db,
-                  "SELECT " COLUMNS " FROM volumes v WHERE seq > ?1 AND removed_ns IS NULL"
-                  " AND (?2 IS NULL OR name GLOB ?2)"
-                  " AND (?3 = 0 OR (?3 > 0) = NOT " IS_USED ")"
-                  " AND (?4 = 0 OR (?4 > 0) = anonymous)"
-                  " AND (?5 = 0 OR created_ns < ?5) AND " LD_LABELS_MATCH(
-                      "v.labels", "?6") " ORDER BY seq LIMIT ?7",
+                  query->limited
+                      ? LIST("volumes v INDEXED BY volumes_limited", " AND size_limit > 0")
+                      : LIST("volumes v", ""),
                   err);
 }
+#undef LIST
 
 static int list_volumes(struct ld_db *db, const struct ld_volume_query *query,
                         struct ld_volume_page *page, struct ld_err *err)
@@ -141,7 +149,7 @@ static int list_volumes(struct ld_db *db, const struct ld_volume_query *query,
     autofree char *labels = ld_labels_json(query->labels, query->n_labels);
     struct ld_paging paging = LD_PAGING(query->limit);
     size_t cap = 0;
-    autosql stmt = list_statement(db, err);
+    autosql stmt = list_statement(db, query, err);
     int rc;
 
     if (!stmt)

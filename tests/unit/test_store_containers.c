@@ -507,6 +507,51 @@ STORE_TEST(filters_volumes)
     cr_assert_eq(count_volumes((struct ld_volume_query){.limit = 1}), 1);
 }
 
+/* ---- those with limits ---- */
+
+static size_t count_limited(void)
+{
+    LD_AUTO(ld_container_page_done) struct ld_container_page page = {0};
+    struct ld_container_query query = {.limited = true};
+
+    ld_test_ok(ld_store_container_list(store, &query, &page, &err), &err);
+    return page.n;
+}
+
+STORE_TEST(lists_those_with_limits_alone)
+{
+    struct ld_limits limits = {.inodes = 16};
+    struct ld_container_patch container = {.limits = &limits};
+    struct ld_volume_patch volume = {.size_limit = &limits.bytes};
+    LD_AUTO(ld_volume_done) struct ld_volume v = {0};
+
+    for (unsigned n = 1; n <= 3; n++) {
+        ld_test_ok(ld_test_container(store, n, NULL, NULL, NULL, &err), &err);
+        ld_test_ok(ld_test_volume(store, 10 + n, NULL, &err), &err);
+    }
+    cr_assert_eq(count_limited(), 0);
+    ld_test_ok(
+        ld_store_container_patch(store, &LD_WRITE_SELF, ld_test_id(2), &container, NULL, &err),
+        &err);
+    cr_assert_eq(count_limited(), 1);
+    limits = (struct ld_limits){.bytes = 4096};
+    ld_test_ok(
+        ld_store_container_patch(store, &LD_WRITE_SELF, ld_test_id(3), &container, NULL, &err),
+        &err);
+    ld_test_ok(ld_store_volume_patch(store, &LD_WRITE_SELF, ld_test_id(12), &volume, &v, &err),
+               &err);
+    cr_assert_eq(count_limited(), 2);
+    cr_assert_eq(count_volumes((struct ld_volume_query){.limited = true}), 1);
+    cr_assert_eq(count_volumes((struct ld_volume_query){.limited = false}), 3);
+    remove_container(2, (struct ld_remove){.keep_ns = hour_ns});
+    cr_assert_eq(count_limited(), 1, "not what is in the trash");
+    limits = (struct ld_limits){.bytes = 0};
+    ld_test_ok(
+        ld_store_container_patch(store, &LD_WRITE_SELF, ld_test_id(3), &container, NULL, &err),
+        &err);
+    cr_assert_eq(count_limited(), 0);
+}
+
 /* ---- idempotency ---- */
 
 STORE_TEST(finds_what_an_idempotency_key_made)

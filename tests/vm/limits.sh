@@ -38,7 +38,7 @@ on_host() {
 export LAYERD_HOST=unix:///srv/run/layerd.sock PATH=/root:$PATH LC_ALL=C.UTF-8
 
 start() {
-    layerd --data-root "$at/data" --run-root /srv/run -H "$LAYERD_HOST" -G root --log-level warn 2>>/root/daemon.log &
+    layerd --config /root/conf --data-root "$at/data" --run-root /srv/run -H "$LAYERD_HOST" -G root --log-level warn 2>>/root/daemon.log &
     daemon=$!
     for _ in {1..600}; do
         layerctl version >/dev/null 2>&1 && return
@@ -160,6 +160,48 @@ test_volumes() {
     check "remove" layerctl volume rm --purge data data2 seeded filled
 }
 
+# told NAME: the thresholds that were told of it, oldest first.
+told() { layerctl events -f type='*.limit' -f object="$1" --format json | sed -n 's/.*"resource":"\([a-z]*\)","percent":\([0-9]*\).*/\1 \2/p' | paste -sd,; }
+until_told() { # WHAT NAME EXPECTED
+    local now
+    for _ in {1..100}; do
+        now=$(told "$2")
+        [[ $now != "$3" ]] || break
+        sleep 0.1
+    done
+    is "$1" "$now" "$3"
+}
+
+# Allocated, not written: a write to xfs takes more than it needs for a while.
+test_events() {
+    local e
+    check "create" layerctl volume create ev --size-limit 4M
+    check "create" layerctl create -n e --size-limit 4M --inode-limit 100 -v ev:/data small
+    e=$(there e)
+    check "a little" fallocate -l 2048K "$e/one"
+    check "eighty percent" fallocate -l 1400K "$e/two"
+    until_told "eighty percent" e "bytes 80"
+    check "95 percent of the volume" fallocate -l 4000K "$e/data/one"
+    until_told "95 percent of the volume" ev "bytes 95"
+    check "95 percent" fallocate -l 504K "$e/three"
+    until_told "95 percent" e "bytes 80,bytes 95"
+    check "raised" layerctl update e --size-limit 5M
+    until_told "raised: another limit, of which it is 77 percent" e "bytes 80,bytes 95"
+    check "95 percent of that" fallocate -l 1020K "$e/four"
+    until_told "95 percent of that" e "bytes 80,bytes 95,bytes 95"
+    rm "$e/one" "$e/two"
+    sleep 1
+    check "again" fallocate -l 2048K "$e/one"
+    # shellcheck disable=SC2016
+    check "files" bash -c 'for i in {1..80}; do : >"$0/f$i" || exit 1; done' "$e"
+    check "unmount" layerctl umount e
+    until_told "files" e "bytes 80,bytes 95,bytes 95,inodes 80"
+    check "used and limit" layerctl events -f type=container.limit -f object=e --format json
+    has "used and limit" '"limit":100'
+    check "remove" layerctl rm e
+    check "remove" layerctl volume rm --purge ev
+}
+
 project() { lsattr -pd "$1" | awk '{print $1}'; }
 projects() { repquota -Pn "$at" | grep -c '^#[1-9][0-9]\{9\}'; }
 
@@ -263,6 +305,7 @@ in_guest() {
     cd /root || exit 2
     modprobe -a loop overlay quota_v2
     mkdir -p /srv/run
+    printf '[storage]\nwatch_limits = 300ms\n' >conf
     make_images
     for fs in ext4 xfs; do
         at=/srv/$fs
@@ -281,6 +324,7 @@ in_guest() {
         test_container vfs
         test_states
         test_volumes
+        test_events
         test_kills
         test_own_project
         [[ $fs != xfs ]] || test_without xfs.img
