@@ -428,8 +428,7 @@ int ld_container_remove(struct ld_core *core, const struct ld_write *w, const ch
         return ld_err_set(err, LD_E_PRECONDITION, "container '%s' is at version %llu, not %llu",
                           c.name ? c.name : c.id, (unsigned long long)c.version,
                           (unsigned long long)how->if_match);
-    if (make_removable(core, w, &c, how, err) < 0 ||
-        remove_record(core, w, id, how, ret, err) < 0)
+    if (make_removable(core, w, &c, how, err) < 0 || remove_record(core, w, id, how, ret, err) < 0)
         return -1;
     if (!w->dry_run && c.parent_sid != c.base_sid)
         ld_folder_note(core, c.parent_sid); /* what others have replaced of that state can go */
