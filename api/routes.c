@@ -32,9 +32,9 @@ struct ld_api *ld_api_new(struct ld_core *core, struct ld_router *router)
     ld_routes_holders(router);
     ld_routes_explain(router);
     ld_routes_snapshots(router);
+    ld_routes_clones(router);
     ld_routes_commit(router);
     ld_routes_volumes(router);
-    ld_routes_volume_snapshots(router);
     ld_routes_volume_content(router);
     ld_routes_trash(router);
     ld_routes_prune(router);

@@ -29,12 +29,25 @@ int ld_snapshot_admit_create(struct ld_core *core, const char *container, struct
     return 0;
 }
 
-static int check_name(const char *name, struct ld_err *err)
+int ld_snapshot_check_name(struct ld_core *core, const struct ld_note *owner, const char *name,
+                           struct ld_err *err)
 {
-    if (!name || ld_name_is_valid(name))
+    struct ld_snapshot other LD_AUTO(ld_snapshot_done) = {.id = NULL};
+    struct ld_err lookup = LD_ERR_INIT;
+
+    if (!name)
         return 0;
-    (void)ld_err_set(err, LD_E_INVALID, "the snapshot name '%s' is not valid", name);
-    return ld_err_hint(err, "names are [a-z0-9][a-z0-9_.-]*, at most 128 bytes, not 64 hex digits");
+    if (!ld_name_is_valid(name)) {
+        (void)ld_err_set(err, LD_E_INVALID, "the snapshot name '%s' is not valid", name);
+        return ld_err_hint(err,
+                           "names are [a-z0-9][a-z0-9_.-]*, at most 128 bytes, not 64 hex digits");
+    }
+    /* Asked again in its transaction; but nothing should be made only to be refused. */
+    if (ld_store_snapshot_find(core->store, owner->id, name, &other, &lookup) == 0 && other.name &&
+        strcmp(other.name, name) == 0)
+        return ld_err_set(err, LD_E_EXISTS, "%s '%s' has a snapshot '%s' already", owner->kind,
+                          owner->name ? owner->name : owner->id, name);
+    return 0;
 }
 
 static int take(struct ld_core *core, const struct ld_write *w, const struct ld_container *c,
@@ -61,23 +74,20 @@ int ld_snapshot_create(struct ld_core *core, const struct ld_write *w, const cha
                        struct ld_snapshot *ret, struct ld_err *err)
 {
     struct ld_container c LD_AUTO(ld_container_done) = {.id = NULL};
-    struct ld_snapshot other LD_AUTO(ld_snapshot_done) = {.id = NULL};
-    struct ld_err lookup = LD_ERR_INIT;
+    struct ld_note owner = {.kind = "container"};
 
-    if (check_name(spec->name, err) < 0 ||
-        ld_store_container_get(core->store, container, &c, err) < 0)
+    if (ld_store_container_get(core->store, container, &c, err) < 0)
         return -1;
-    /* Asked again in its transaction; but nothing should be made only to be refused. */
-    if (spec->name && ld_store_snapshot_find(core->store, c.id, spec->name, &other, &lookup) == 0 &&
-        other.name && strcmp(other.name, spec->name) == 0)
-        return ld_err_set(err, LD_E_EXISTS, "container '%s' has a snapshot '%s' already",
-                          c.name ? c.name : c.id, spec->name);
+    owner.id = c.id;
+    owner.name = c.name;
+    if (ld_snapshot_check_name(core, &owner, spec->name, err) < 0)
+        return -1;
     if (take(core, w, &c, spec, cancel, ret, err) < 0)
         return ld_err_prefix(err, "container '%s'", c.name ? c.name : c.id);
     return 0;
 }
 
-int ld_snapshot_remove(struct ld_core *core, const struct ld_write *w, const char *container,
+int ld_snapshot_remove(struct ld_core *core, const struct ld_write *w, const char *owner,
                        const char *id, uint64_t if_match, struct ld_removed *ret,
                        struct ld_err *err)
 {
@@ -86,16 +96,15 @@ int ld_snapshot_remove(struct ld_core *core, const struct ld_write *w, const cha
 
     if (w->dry_run && ld_freeze_count(core, NULL, err) < 0)
         return -1; /* its bytes are told */
-    if (ld_store_snapshot_find(core->store, container, id, &snapshot, err) < 0)
+    if (ld_store_snapshot_find(core->store, owner, id, &snapshot, err) < 0)
         return -1;
-    if (ld_store_snapshot_remove(core->store, w, container, id, if_match, &removed, err) < 0 &&
+    if (ld_store_snapshot_remove(core->store, w, owner, id, if_match, &removed, err) < 0 &&
         (w->dry_run || !ld_core_make_room(core, err) ||
-         ld_store_snapshot_remove(core->store, w, container, id, if_match, &removed, err) < 0))
+         ld_store_snapshot_remove(core->store, w, owner, id, if_match, &removed, err) < 0))
         return -1;
-    if (!w->dry_run) {
-        ld_trash_take(core, &removed);
+    if (ld_trash_finish(core, w, &removed, ret, err) < 0)
+        return -1;
+    if (!w->dry_run)
         ld_folder_note(core, snapshot.tip_sid); /* what later states have replaced can go */
-    }
-    *ret = ld_steal(&removed);
     return 0;
 }

@@ -3,38 +3,15 @@
  * to the trash. */
 #include "daemon/core/volume_snapshot.h"
 
-#include <string.h>
-
 #include "daemon/base/clock.h"
 #include "daemon/base/digest.h"
 #include "daemon/base/mem.h"
-#include "daemon/base/parse.h"
 #include "daemon/core/making.h"
+#include "daemon/core/snapshot.h"
 #include "daemon/core/state.h"
 #include "daemon/core/trash.h"
 #include "daemon/core/volume.h"
 #include "daemon/core/writable.h"
-
-static int check_name(struct ld_core *core, const struct ld_volume *v, const char *name,
-                      struct ld_err *err)
-{
-    struct ld_snapshot other LD_AUTO(ld_snapshot_done) = {.id = NULL};
-    struct ld_err lookup = LD_ERR_INIT;
-
-    if (!name)
-        return 0;
-    if (!ld_name_is_valid(name)) {
-        (void)ld_err_set(err, LD_E_INVALID, "the snapshot name '%s' is not valid", name);
-        return ld_err_hint(err,
-                           "names are [a-z0-9][a-z0-9_.-]*, at most 128 bytes, not 64 hex digits");
-    }
-    /* Asked again in its transaction; but nothing should be copied only to be refused. */
-    if (ld_store_snapshot_find(core->store, v->id, name, &other, &lookup) == 0 && other.name &&
-        strcmp(other.name, name) == 0)
-        return ld_err_set(err, LD_E_EXISTS, "volume '%s' has a snapshot '%s' already",
-                          v->name ? v->name : v->id, name);
-    return 0;
-}
 
 static int copy_and_record(struct ld_core *core, const struct ld_write *w,
                            const struct ld_volume *v, const struct ld_volume_snapshot_spec *spec,
@@ -69,28 +46,18 @@ int ld_volume_snapshot_create(struct ld_core *core, const struct ld_write *w, co
                               struct ld_err *err)
 {
     struct ld_volume v LD_AUTO(ld_volume_done) = {.sid = 0};
+    struct ld_note owner = {.kind = "volume"};
     ld_sid sid;
 
-    if (ld_store_volume_get(core->store, volume, &v, err) < 0 ||
-        check_name(core, &v, spec->name, err) < 0 ||
+    if (ld_store_volume_get(core->store, volume, &v, err) < 0)
+        return -1;
+    owner.id = v.id;
+    owner.name = v.name;
+    if (ld_snapshot_check_name(core, &owner, spec->name, err) < 0 ||
         (!spec->live && ld_volume_refuse_mounted(core, &v, true, err) < 0) ||
         ld_core_may_grow(core, 0, err) < 0 || ld_store_take_sid(core->store, &sid, err) < 0)
         return -1;
     return copy_and_record(core, w, &v, spec, sid, ret, err);
-}
-
-int ld_volume_snapshot_remove(struct ld_core *core, const struct ld_write *w, const char *volume,
-                              const char *id, uint64_t if_match, struct ld_removed *ret,
-                              struct ld_err *err)
-{
-    struct ld_removed removed LD_AUTO(ld_removed_done) = {.n = 0};
-    struct ld_store *store = core->store;
-
-    if (ld_store_volume_snapshot_remove(store, w, volume, id, if_match, &removed, err) < 0 &&
-        (w->dry_run || !ld_core_make_room(core, err) ||
-         ld_store_volume_snapshot_remove(store, w, volume, id, if_match, &removed, err) < 0))
-        return -1;
-    return ld_trash_finish(core, w, &removed, ret, err);
 }
 
 static int move_to_copy(struct ld_core *core, const struct ld_write *w, const struct ld_volume *v,

@@ -26,12 +26,7 @@ int ld_volume_snapshot_create(struct ld_core *core, const struct ld_write *w, co
                               const struct ld_volume_snapshot_spec *spec, struct ld_snapshot *ret,
                               struct ld_err *err);
 
-/* v:ID exclusive, as the next. A dry run tells its bytes. */
-int ld_volume_snapshot_remove(struct ld_core *core, const struct ld_write *w, const char *volume,
-                              const char *id, uint64_t if_match, struct ld_removed *ret,
-                              struct ld_err *err);
-
-/* The volume is a copy of the snapshot from then on. in_use; corrupt; canceled. */
+/* v:ID exclusive. The volume is a copy of the snapshot from then on. in_use; corrupt; canceled. */
 int ld_volume_rollback(struct ld_core *core, const struct ld_write *w, const char *volume,
                        const char *snapshot, const bool *cancel, struct ld_volume *ret,
                        struct ld_err *err);

@@ -139,14 +139,22 @@ int ld_container_living(struct ld_tx *tx, const char *id, uint64_t if_match,
 /* The row of a container goes with its snapshots and the layers that only they needed. */
 int ld_container_destroy(struct ld_tx *tx, const char *id, struct ld_removed *removed,
                          struct ld_err *err) ld_must_check;
-/* Of an owner, container or volume. row: 1, 0: none. name_free: exists. insert: a volume's has its
- * volume_sid set. */
+/* Snapshots; their owner is a container or volume that lives: kind, id and name of the note. row:
+ * 1; 0: none. */
 int ld_snapshot_row(struct ld_db *db, const char *owner, const char *id, struct ld_snapshot *ret,
                     struct ld_err *err) ld_must_check;
-int ld_snapshot_name_free(struct ld_tx *tx, const struct ld_snapshot *s, const char *owner,
-                          struct ld_err *err) ld_must_check;
-int ld_snapshot_insert(struct ld_tx *tx, const struct ld_snapshot *s, const char *owner, ld_sid tip,
-                       struct ld_err *err) ld_must_check;
+/* invalid: its labels. Any thread. */
+int ld_snapshot_check(const struct ld_snapshot *s, struct ld_err *err) ld_must_check;
+/* With its event. exists: the name, or what the key made. A volume's has volume_sid set, and no
+ * tip. */
+int ld_snapshot_add(struct ld_tx *tx, const struct ld_snapshot *s, const struct ld_note *owner,
+                    ld_sid tip, struct ld_err *err) ld_must_check;
+/* The row, and what only it needed. */
+int ld_snapshot_drop(struct ld_tx *tx, const struct ld_snapshot *s, struct ld_removed *removed,
+                     struct ld_err *err) ld_must_check;
+/* The owner is a new version, and was rolled back to it. */
+int ld_snapshot_returned(struct ld_tx *tx, const struct ld_snapshot *s, const struct ld_note *owner,
+                         struct ld_err *err) ld_must_check;
 /* All snapshots of a volume that is gone for good. */
 int ld_volume_snapshots_drop(struct ld_tx *tx, const char *volume, struct ld_removed *removed,
                              struct ld_err *err) ld_must_check;

@@ -1,8 +1,5 @@
-/* Snapshots: named tips of a container, and the container's moves between tips.
- *
- * A tip is a layer, and freezing, capturing and rolling back only change which layer a container or
- * a snapshot names; layers that nobody reaches any more leave in the same transaction. What the
- * directories have to look like before and after is the business of core/freeze and core/rollback.
+/* Snapshots: states of a container or of a volume, their owner. One of a container names a layer
+ * (tips.c makes them), one of a volume a directory of its own (volume_snapshots.c).
  */
 #include <stdlib.h>
 #include <string.h>
@@ -160,90 +157,60 @@ int ld_store_snapshot_summary(struct ld_store *store, const char *owner, uint64_
     return 0;
 }
 
-/* ---- events ---- */
+/* ---- what a change of them says ---- */
+
+/* {"KEY":ID,"KEY_name":NAME} */
+static void add_pair(struct ld_buf *out, const char *key, const char *id, const char *name)
+{
+    ld_buf_addf(out, "{\"%s\":", key);
+    ld_json_add(out, id);
+    ld_buf_addf(out, ",\"%s_name\":", key);
+    ld_json_add(out, name);
+    ld_buf_addc(out, '}');
+}
 
 static int note(struct ld_tx *tx, const char *type, const struct ld_snapshot *s,
-                const struct ld_container *owner, struct ld_err *err)
+                const struct ld_note *owner, struct ld_err *err)
 {
     autobuf struct ld_buf attributes = LD_BUF_INIT(4096);
+    struct ld_note note = {.type = type, .kind = "snapshot", .id = s->id, .name = s->name};
 
-    ld_buf_adds(&attributes, "{\"container\":");
-    ld_json_add(&attributes, owner->id);
-    ld_buf_adds(&attributes, ",\"container_name\":");
-    ld_json_add(&attributes, owner->name);
-    ld_buf_addc(&attributes, '}');
-    return ld_tx_note(tx,
-                      &(struct ld_note){.type = type,
-                                        .kind = "snapshot",
-                                        .id = s->id,
-                                        .name = s->name,
-                                        .attributes = ld_buf_str(&attributes)},
-                      err);
+    add_pair(&attributes, owner->kind, owner->id, owner->name);
+    note.attributes = ld_buf_str(&attributes);
+    return ld_tx_note(tx, &note, err);
 }
 
-static int note_rollback(struct ld_tx *tx, const struct ld_container *c,
-                         const struct ld_snapshot *s, struct ld_err *err)
-{
-    autobuf struct ld_buf attributes = LD_BUF_INIT(4096);
-
-    ld_buf_adds(&attributes, "{\"snapshot\":");
-    ld_json_add(&attributes, s->id);
-    ld_buf_adds(&attributes, ",\"snapshot_name\":");
-    ld_json_add(&attributes, s->name);
-    ld_buf_addc(&attributes, '}');
-    return ld_tx_note(tx,
-                      &(struct ld_note){.type = "container.rollback",
-                                        .kind = "container",
-                                        .id = c->id,
-                                        .name = c->name,
-                                        .attributes = ld_buf_str(&attributes)},
-                      err);
-}
-
-/* ---- freezing and capturing ---- */
-
-/* The container with the writable layer that the caller has worked on. */
-static int get_as_seen(struct ld_tx *tx, const char *id, ld_sid upper, struct ld_container *ret,
-                       struct ld_err *err)
-{
-    if (ld_container_living(tx, id, 0, ret, err) < 0)
-        return -1;
-    if (ret->upper_sid != upper)
-        return ld_err_set(err, LD_E_CONFLICT, "container '%s' has another writable layer by now",
-                          ret->name ? ret->name : id);
-    return 0;
-}
-
-static int bump_version(struct ld_tx *tx, const char *container, struct ld_err *err)
-{
-    autosql stmt = ld_sql(tx->db, "UPDATE containers SET version = version + 1 WHERE id = ?1", err);
-
-    if (!stmt)
-        return -1;
-    ld_bind(stmt, 1, container);
-    return ld_sql_done(stmt, err);
-}
-
-/* The container goes on in a new writable layer, which nobody has ever mounted. */
-static int move_to(struct ld_tx *tx, const char *container, ld_sid tip, ld_sid upper,
-                   const char *driver_state, struct ld_err *err)
+static int bump_version(struct ld_tx *tx, const struct ld_note *owner, struct ld_err *err)
 {
     autosql stmt = ld_sql(tx->db,
-                          "UPDATE containers SET parent_sid = ?2, upper_sid = ?3,"
-                          " driver_state = ?4, ever_mounted = 0, damage = NULL WHERE id = ?1",
+                          strcmp(owner->kind, "volume") == 0
+                              ? "UPDATE volumes SET version = version + 1 WHERE id = ?1"
+                              : "UPDATE containers SET version = version + 1 WHERE id = ?1",
                           err);
 
     if (!stmt)
         return -1;
-    ld_bind(stmt, 1, container);
-    ld_bind_id(stmt, 2, tip);
-    ld_bind(stmt, 3, upper);
-    ld_bind(stmt, 4, driver_state);
+    ld_bind(stmt, 1, owner->id);
     return ld_sql_done(stmt, err);
 }
 
-int ld_snapshot_name_free(struct ld_tx *tx, const struct ld_snapshot *s, const char *owner,
-                          struct ld_err *err)
+int ld_snapshot_returned(struct ld_tx *tx, const struct ld_snapshot *s, const struct ld_note *owner,
+                         struct ld_err *err)
+{
+    autofree char *type = ld_asprintf("%s.rollback", owner->kind);
+    autobuf struct ld_buf attributes = LD_BUF_INIT(4096);
+    struct ld_note note = *owner;
+
+    add_pair(&attributes, "snapshot", s->id, s->name);
+    note.type = type;
+    note.attributes = ld_buf_str(&attributes);
+    return bump_version(tx, owner, err) < 0 ? -1 : ld_tx_note(tx, &note, err);
+}
+
+/* ---- adding ---- */
+
+static int check_name(struct ld_tx *tx, const struct ld_snapshot *s, const char *owner,
+                      struct ld_err *err)
 {
     LD_AUTO(ld_snapshot_done) struct ld_snapshot other = {0};
     int rc = s->name ? get_by_name(tx->db, owner, s->name, &other, err) : 0;
@@ -251,8 +218,8 @@ int ld_snapshot_name_free(struct ld_tx *tx, const struct ld_snapshot *s, const c
     return rc > 0 ? ld_err_taken(err, "snapshot", s->name, other.id) : rc;
 }
 
-int ld_snapshot_insert(struct ld_tx *tx, const struct ld_snapshot *s, const char *owner, ld_sid tip,
-                       struct ld_err *err)
+static int insert(struct ld_tx *tx, const struct ld_snapshot *s, const char *owner, ld_sid tip,
+                  struct ld_err *err)
 {
     autosql stmt = ld_sql(tx->db,
                           "INSERT INTO snapshots(id, owner_kind, owner_id, name, labels, tip_sid,"
@@ -273,44 +240,43 @@ int ld_snapshot_insert(struct ld_tx *tx, const struct ld_snapshot *s, const char
     return ld_sql_done(stmt, err);
 }
 
-static int freeze(struct ld_tx *tx, void *arg, struct ld_err *err)
+int ld_snapshot_check(const struct ld_snapshot *s, struct ld_err *err)
 {
-    LD_AUTO(ld_container_done) struct ld_container c = {0};
-    const struct ld_freeze *f = arg;
-    const struct ld_snapshot *s = f->snapshot;
-    ld_sid tip = 0;
-
-    if ((s && ld_once_check(tx, err) < 0) ||
-        get_as_seen(tx, f->container, f->upper_sid, &c, err) < 0 ||
-        (s && ld_snapshot_name_free(tx, s, c.id, err) < 0))
-        return -1;
-    tip = f->layer ? f->layer->sid : c.parent_sid;
-    if (f->layer && ld_layer_insert(tx, f->layer, c.parent_sid, err) < 0)
-        return -1;
-    if (f->next_sid && move_to(tx, c.id, tip, f->next_sid, NULL, err) < 0)
-        return -1;
-    if (!s)
+    if (!s->labels || strlen(s->labels) <= LD_STORE_MAX_DOC)
         return 0;
-    if (ld_snapshot_insert(tx, s, c.id, tip, err) < 0 || bump_version(tx, c.id, err) < 0 ||
-        ld_once_record(tx, "snapshot", s->id, err) < 0)
-        return -1;
-    return note(tx, "snapshot.create", s, &c, err);
+    return ld_err_set(err, LD_E_INVALID, "snapshot '%s': the labels are too large",
+                      s->name ? s->name : s->id);
 }
 
-int ld_store_freeze(struct ld_store *store, const struct ld_write *w, const struct ld_freeze *what,
-                    struct ld_err *err)
+int ld_snapshot_add(struct ld_tx *tx, const struct ld_snapshot *s, const struct ld_note *owner,
+                    ld_sid tip, struct ld_err *err)
 {
-    struct ld_freeze copy = *what; /* borrows the strings for the call */
-    enum ld_sync sync = what->is_ephemeral && !w->once ? LD_SYNC_LAZY : LD_SYNC_FULL;
-
-    if (what->snapshot && what->snapshot->labels &&
-        strlen(what->snapshot->labels) > LD_STORE_MAX_DOC)
-        return ld_err_set(err, LD_E_INVALID, "snapshot '%s': the labels are too large",
-                          what->snapshot->name ? what->snapshot->name : what->snapshot->id);
-    return ld_store_write(store, w, sync, freeze, &copy, err);
+    if (ld_once_check(tx, err) < 0 || check_name(tx, s, owner->id, err) < 0 ||
+        insert(tx, s, owner->id, tip, err) < 0 || bump_version(tx, owner, err) < 0 ||
+        ld_once_record(tx, "snapshot", s->id, err) < 0)
+        return -1;
+    return note(tx, "snapshot.create", s, owner, err);
 }
 
 /* ---- removing ---- */
+
+int ld_snapshot_drop(struct ld_tx *tx, const struct ld_snapshot *s, struct ld_removed *removed,
+                     struct ld_err *err)
+{
+    struct ld_gone gone = {.sid = s->volume_sid, .place = LD_PLACE_VOLUMES};
+    struct ld_note object = {.kind = "snapshot", .id = s->id, .name = s->name};
+    autosql stmt = ld_sql(tx->db, "DELETE FROM snapshots WHERE id = ?1", err);
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, s->id);
+    if (ld_sql_done(stmt, err) < 0)
+        return -1;
+    if (s->volume_sid)
+        return ld_trash_add(tx, gone, &object, 0, removed, err);
+    (void)ld_removed_add(removed, "snapshot", s->id, s->name); /* takes nothing by itself */
+    return ld_layers_release(tx, s->tip_sid, removed, err);
+}
 
 struct removal {
     const char *owner, *id;
@@ -318,30 +284,36 @@ struct removal {
     struct ld_removed removed;
 };
 
-static int remove_snapshot(struct ld_tx *tx, void *arg, struct ld_err *err)
+static int remove_of(struct ld_tx *tx, struct removal *r, const struct ld_note *owner,
+                     struct ld_err *err)
 {
-    LD_AUTO(ld_container_done) struct ld_container c = {0};
     LD_AUTO(ld_snapshot_done) struct ld_snapshot s = {0};
-    struct removal *r = arg;
-    autosql stmt = NULL;
-    int rc = ld_container_living(tx, r->owner, 0, &c, err);
+    int rc = ld_snapshot_row(tx->db, owner->id, r->id, &s, err);
 
-    if (rc == 0)
-        rc = ld_snapshot_row(tx->db, r->owner, r->id, &s, err);
     if (ld_want_row(rc, "snapshot", r->id, err) < 0)
         return -1;
     if (r->if_match != 0 && r->if_match != s.version)
         return ld_err_version(err, "snapshot", s.id, s.version, r->if_match);
-    stmt = ld_sql(tx->db, "DELETE FROM snapshots WHERE id = ?1", err);
-    if (!stmt)
-        return -1;
-    ld_bind(stmt, 1, s.id);
-    if (ld_sql_done(stmt, err) < 0 || bump_version(tx, c.id, err) < 0 ||
-        note(tx, "snapshot.remove", &s, &c, err) < 0)
-        return -1;
     r->removed.is_removed = true;
-    (void)ld_removed_add(&r->removed, "snapshot", s.id, s.name); /* takes nothing by itself */
-    return ld_layers_release(tx, s.tip_sid, &r->removed, err);
+    if (ld_snapshot_drop(tx, &s, &r->removed, err) < 0 || bump_version(tx, owner, err) < 0)
+        return -1;
+    return note(tx, "snapshot.remove", &s, owner, err);
+}
+
+static int remove_snapshot(struct ld_tx *tx, void *arg, struct ld_err *err)
+{
+    LD_AUTO(ld_container_done) struct ld_container c = {0};
+    LD_AUTO(ld_volume_done) struct ld_volume v = {0};
+    struct removal *r = arg;
+    int rc = ld_volume_row(tx->db, r->owner, &v, err);
+
+    if (rc < 0 || (rc == 0 && ld_container_living(tx, r->owner, 0, &c, err) < 0))
+        return -1;
+    if (rc > 0)
+        return remove_of(tx, r, &(struct ld_note){.kind = "volume", .id = v.id, .name = v.name},
+                         err);
+    return remove_of(tx, r, &(struct ld_note){.kind = "container", .id = c.id, .name = c.name},
+                     err);
 }
 
 int ld_store_snapshot_remove(struct ld_store *store, const struct ld_write *w, const char *owner,
@@ -355,64 +327,5 @@ int ld_store_snapshot_remove(struct ld_store *store, const struct ld_write *w, c
         return -1;
     }
     *ret_removed = r.removed;
-    return 0;
-}
-
-/* ---- moving ---- */
-
-struct move {
-    const struct ld_moved *what;
-    struct ld_removed removed;
-};
-
-/* Which tip it moves to: the snapshot's, or the one that was said. */
-static int find_tip(struct ld_tx *tx, const struct ld_moved *what, struct ld_snapshot *s,
-                    ld_sid *ret, struct ld_err *err)
-{
-    int rc = what->snapshot ? ld_snapshot_row(tx->db, what->container, what->snapshot, s, err) : 1;
-
-    if (ld_want_row(rc, "snapshot", what->snapshot, err) < 0)
-        return -1;
-    *ret = what->snapshot ? s->tip_sid : what->tip_sid;
-    rc = *ret ? ld_layer_is_whole(tx->db, *ret, err) : 1;
-    if (rc == 0)
-        return ld_err_set(err, LD_E_CONFLICT, "the layer %" LD_PRI_SID " to go on on is damaged",
-                          *ret);
-    return rc < 0 ? -1 : 0;
-}
-
-static int move(struct ld_tx *tx, void *arg, struct ld_err *err)
-{
-    LD_AUTO(ld_container_done) struct ld_container c = {0};
-    LD_AUTO(ld_snapshot_done) struct ld_snapshot s = {0};
-    struct move *m = arg;
-    struct ld_gone old = {.sid = m->what->upper_sid, .place = LD_PLACE_W};
-    struct ld_note owner;
-    ld_sid tip = 0;
-
-    if (get_as_seen(tx, m->what->container, m->what->upper_sid, &c, err) < 0 ||
-        find_tip(tx, m->what, &s, &tip, err) < 0 ||
-        move_to(tx, c.id, tip, m->what->next_sid, m->what->driver_state, err) < 0)
-        return -1;
-    owner = (struct ld_note){.kind = "container", .id = c.id, .name = c.name};
-    if (ld_trash_add(tx, old, &owner, 0, &m->removed, err) < 0 ||
-        ld_layers_release(tx, c.parent_sid, &m->removed, err) < 0)
-        return -1;
-    if (!m->what->snapshot)
-        return 0;
-    return bump_version(tx, c.id, err) < 0 ? -1 : note_rollback(tx, &c, &s, err);
-}
-
-int ld_store_move(struct ld_store *store, const struct ld_write *w, const struct ld_moved *what,
-                  struct ld_removed *ret_removed, struct ld_err *err)
-{
-    struct move m = {.what = what};
-    enum ld_sync sync = what->is_ephemeral ? LD_SYNC_LAZY : LD_SYNC_FULL;
-
-    if (ld_store_write(store, w, sync, move, &m, err) < 0) {
-        ld_removed_done(&m.removed);
-        return -1;
-    }
-    *ret_removed = m.removed;
     return 0;
 }

@@ -327,12 +327,12 @@ struct ld_freeze {
 int ld_store_freeze(struct ld_store *store, const struct ld_write *w,
                     const struct ld_freeze *freeze, struct ld_err *err);
 
-/* Of the container `owner` (its id), as a user says it: whole id, name, beginning of an id.
- * not_found; conflict: ambiguous. */
+/* Of the container or volume `owner` (its id), as a user says it: whole id, name, beginning of an
+ * id. not_found; conflict: ambiguous. */
 int ld_store_snapshot_find(struct ld_store *store, const char *owner, const char *text,
                            struct ld_snapshot *ret, struct ld_err *err);
 struct ld_snapshot_query {
-    const char *owner; /* id of the container */
+    const char *owner; /* id of the container or volume */
     uint64_t after;
     size_t limit;
     const char *name_glob;         /* or NULL */
@@ -346,7 +346,8 @@ int ld_store_snapshot_list(struct ld_store *store, const struct ld_snapshot_quer
 int ld_store_snapshot_summary(struct ld_store *store, const char *owner, uint64_t *ret_n,
                               char **ret_parent, struct ld_err *err);
 
-/* not_found, precondition. Layers that nothing else needs leave with it. Event snapshot.remove. */
+/* not_found, precondition. Its directory (of a volume), or layers that nothing else needs, leave
+ * with it. Event snapshot.remove. */
 int ld_store_snapshot_remove(struct ld_store *store, const struct ld_write *w, const char *owner,
                              const char *id, uint64_t if_match, struct ld_removed *ret_removed,
                              struct ld_err *err);
@@ -477,15 +478,11 @@ int ld_store_volume_remove(struct ld_store *store, const struct ld_write *w, con
                            struct ld_err *err);
 
 /* A copy of a volume under a name: s->volume_sid, which is in place. not_found: the volume; exists:
- * the snapshot's name (details.id), or once.key has its object. Event snapshot.create. Found and
- * listed like those of containers (ld_store_snapshot_find: the volume's id is the owner). */
+ * the snapshot's name (details.id), or once.key has its object. Event snapshot.create. Found,
+ * listed and removed like those of containers: the volume's id is the owner. */
 int ld_store_volume_snapshot_add(struct ld_store *store, const struct ld_write *w,
                                  const char *volume, const struct ld_snapshot *s,
                                  struct ld_err *err);
-/* not_found, precondition. Event snapshot.remove. */
-int ld_store_volume_snapshot_remove(struct ld_store *store, const struct ld_write *w,
-                                    const char *volume, const char *id, uint64_t if_match,
-                                    struct ld_removed *ret_removed, struct ld_err *err);
 /* The volume goes on in next_sid, a copy of the snapshot that is in place, and is whole. The old
  * directory is in ret_removed. not_found; conflict: it is another directory than `sid` by now;
  * in_use is not looked at. Event volume.rollback. */
