@@ -65,6 +65,7 @@ struct cJSON *ld_container_summary_json(const struct ld_container_state *s)
     cJSON_AddBoolToObject(json, "auto_remove", c->auto_remove);
     cJSON_AddItemToObject(json, "size_limit", ld_json_limit(c->limits.bytes));
     cJSON_AddItemToObject(json, "inode_limit", ld_json_limit(c->limits.inodes));
+    cJSON_AddItemToObject(json, "backing", ld_json_text(ld_backing_name(c->backing)));
     cJSON_AddItemToObject(json, "labels", ld_json_raw(c->labels, "{}"));
     cJSON_AddItemToObject(json, "created_at", ld_json_time(c->created_ns));
     cJSON_AddItemToObject(json, "version", ld_json_u64(c->version));
@@ -233,6 +234,21 @@ static int read_config(const cJSON *body, char **ret, struct ld_err *err)
     return *ret ? 0 : ld_err_set(err, LD_E_UNAVAILABLE, "no memory for the config");
 }
 
+static int read_backing(const cJSON *body, enum ld_backing *ret, struct ld_err *err)
+{
+    const char *name = NULL;
+
+    if (ld_member_string(body, "", "backing", &name, err) < 0)
+        return -1;
+    *ret = LD_BACKING_NONE;
+    for (int i = 1; name && i < LD_BACKING_END && !*ret; i++)
+        *ret = strcmp(name, ld_backing_name((enum ld_backing)i)) == 0 ? (enum ld_backing)i : *ret;
+    if (!name || *ret)
+        return 0;
+    (void)ld_err_set(err, LD_E_INVALID, "there is no backing '%s'", name);
+    return ld_err_hint(err, "GET /v1/info lists the backings");
+}
+
 static int read_body(const cJSON *body, const char *name, struct ld_container_body *b,
                      struct ld_err *err)
 {
@@ -241,7 +257,7 @@ static int read_body(const cJSON *body, const char *name, struct ld_container_bo
 
     if (ld_members_only(body, "",
                         "name image labels driver read_only ephemeral auto_remove mounts config "
-                        "size_limit inode_limit idmap",
+                        "size_limit inode_limit backing idmap",
                         err) < 0 ||
         ld_member_string(body, "", "name", &given, err) < 0 ||
         ld_member_string(body, "", "image", &image, err) < 0 ||
@@ -250,7 +266,8 @@ static int read_body(const cJSON *body, const char *name, struct ld_container_bo
         ld_member_bool(body, "", "ephemeral", &spec->ephemeral, err) < 0 ||
         ld_member_bool(body, "", "auto_remove", &spec->auto_remove, err) < 0 ||
         ld_json_size_limit(body, &spec->limits.bytes, err) < 0 ||
-        ld_json_inode_limit(body, &spec->limits.inodes, err) < 0)
+        ld_json_inode_limit(body, &spec->limits.inodes, err) < 0 ||
+        read_backing(body, &spec->backing, err) < 0)
         return -1;
     if (cJSON_HasObjectItem(body, "idmap"))
         return ld_err_set(err, LD_E_UNSUPPORTED, "this version can't map a container (idmap)");

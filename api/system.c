@@ -137,6 +137,23 @@ static cJSON *quota_json(const struct ld_info *info)
     return json;
 }
 
+static cJSON *backings_json(const struct ld_info *info)
+{
+    cJSON *json = cJSON_CreateArray();
+
+    for (size_t i = 0; i < info->n_backings; i++) {
+        const struct ld_backing_info *b = &info->backing[i];
+        cJSON *item = cJSON_CreateObject();
+
+        cJSON_AddItemToObject(item, "name", ld_json_text(b->name));
+        cJSON_AddBoolToObject(item, "usable", b->is_usable);
+        cJSON_AddItemToObject(item, "reason", ld_json_text(b->reason));
+        cJSON_AddItemToObject(item, "hint", ld_json_text(b->hint));
+        cJSON_AddItemToArray(json, item);
+    }
+    return json;
+}
+
 static cJSON *warnings_json(const struct ld_info *info)
 {
     cJSON *json = cJSON_CreateArray();
@@ -189,6 +206,7 @@ static int run_info(struct ld_call *call, struct ld_err *err)
     drivers = cJSON_AddArrayToObject(json, "drivers");
     for (size_t i = 0; i < info->n_drivers; i++)
         cJSON_AddItemToArray(drivers, driver_json(&info->driver[i]));
+    cJSON_AddItemToObject(json, "backings", backings_json(info));
     cJSON_AddItemToObject(json, "limits", limits_json(config));
     cJSON_AddItemToObject(json, "counts", counts_json(info));
     cJSON_AddItemToObject(json, "paths", paths_json(config, info));

@@ -81,6 +81,7 @@ static const struct ld_opt create_opts[] = {
     {"read-only", 0, NULL, false, "never mount it writable", NULL},
     LD_OPT_SIZE_LIMIT,
     LD_OPT_INODE_LIMIT,
+    LD_OPT_BACKING,
     {"ephemeral", 0, NULL, false, "fast and never synced to disk; gone after a reboot", NULL},
     {"auto-remove", 0, NULL, false, "remove it when it is unmounted", NULL},
     {"rm", 0, NULL, false, "the same as --auto-remove", NULL},
@@ -94,12 +95,15 @@ static int build_create(const struct ld_args *args, cJSON *body, struct ld_err *
 {
     const char *name = ld_args_value(args, "name");
     const char *driver = ld_args_value(args, "driver");
+    const char *backing = ld_args_value(args, "backing");
 
     (void)cJSON_AddStringToObject(body, "image", ld_args_get(args, 0));
     if (name)
         (void)cJSON_AddStringToObject(body, "name", name);
     if (driver)
         (void)cJSON_AddStringToObject(body, "driver", driver);
+    if (backing)
+        (void)cJSON_AddStringToObject(body, "backing", backing);
     if (ld_args_flag(args, "read-only"))
         (void)cJSON_AddTrueToObject(body, "read_only");
     if (ld_args_flag(args, "ephemeral"))

@@ -187,12 +187,15 @@ static int build_body(const struct ld_args *args, cJSON *body, struct ld_err *er
 {
     const char *name = ld_args_value(args, "name");
     const char *driver = ld_args_value(args, "driver");
+    const char *backing = ld_args_value(args, "backing");
 
     (void)cJSON_AddStringToObject(body, "image", ld_args_get(args, 0));
     if (name)
         (void)cJSON_AddStringToObject(body, "name", name);
     if (driver)
         (void)cJSON_AddStringToObject(body, "driver", driver);
+    if (backing)
+        (void)cJSON_AddStringToObject(body, "backing", backing);
     if (ld_args_flag(args, "read-only"))
         (void)cJSON_AddTrueToObject(body, "read_only");
     (void)cJSON_AddTrueToObject(body, "auto_remove");
@@ -365,6 +368,7 @@ static const struct ld_opt run_opts[] = {
     {"read-only", 0, NULL, false, "the command can write to its volumes only", NULL},
     LD_OPT_SIZE_LIMIT,
     LD_OPT_INODE_LIMIT,
+    LD_OPT_BACKING,
     {"network", 0, "none|host", false,
      "a network of its own without devices (default), or the host's", "none|host"},
     {"rm", 0, NULL, false, "taken for habit's sake: it is removed anyway", NULL},

@@ -48,11 +48,11 @@ static void print_pair(const struct ld_cli *cli, const char *label, const char *
     (void)putchar('\n');
 }
 
-static void print_driver(const struct ld_cli *cli, const cJSON *driver, size_t i)
+static void print_driver(const struct ld_cli *cli, const char *label, const cJSON *driver)
 {
     bool usable = ld_field_bool(driver, "usable");
 
-    (void)printf("%-14s  ", i ? "" : "drivers");
+    (void)printf("%-14s  ", label);
     ld_out_styled(cli, usable ? LD_STYLE_GOOD : LD_STYLE_BAD, ld_field_str(driver, "name"));
     if (ld_field_bool(driver, "default"))
         (void)fputs(" (default)", stdout);
@@ -65,6 +65,16 @@ static void print_driver(const struct ld_cli *cli, const cJSON *driver, size_t i
         ld_out_styled(cli, LD_STYLE_CARE, ld_field_str(driver, "hint"));
     }
     (void)putchar('\n');
+}
+
+static void print_drivers(const struct ld_cli *cli, const char *label, const cJSON *list)
+{
+    const cJSON *item;
+
+    cJSON_ArrayForEach (item, list) {
+        print_driver(cli, label, item);
+        label = "";
+    }
 }
 
 static void print_counts(const cJSON *counts)
@@ -86,7 +96,6 @@ static int run_info(struct ld_cli *cli, struct ld_err *err)
     autojson cJSON *info = NULL;
     autofree char *storage = NULL;
     const cJSON *disk, *paths, *item;
-    size_t i = 0;
 
     if (ld_object_get(cli, "/v1/info", &info, err) < 0)
         return -1;
@@ -101,8 +110,8 @@ static int run_info(struct ld_cli *cli, struct ld_err *err)
     print_pair(cli, "started", ld_text_whole_seconds(ld_field_str(info, "started_at")).text);
     print_pair(cli, "kernel", ld_field_str(info, "kernel"));
     print_pair(cli, "architecture", ld_field_str(info, "architecture"));
-    cJSON_ArrayForEach (item, ld_field_get(info, "drivers"))
-        print_driver(cli, item, i++);
+    print_drivers(cli, "drivers", ld_field_get(info, "drivers"));
+    print_drivers(cli, "backings", ld_field_get(info, "backings"));
     print_counts(ld_field_get(info, "counts"));
     print_pair(cli, "storage", storage);
     print_pair(cli, "data root", ld_field_str(paths, "data_root"));

@@ -56,6 +56,7 @@ static void offer_kind(struct ld_cli *cli, const char *kind, const char *typed)
         {"layer", "/v1/layers?limit=1000", "items", "chain_id", ""},
         {"job", "/v1/jobs?limit=1000", "items", "id", ""},
         {"driver", "/v1/info", "drivers", "name", ""},
+        {"backing", "/v1/info", "backings", "name", ""},
     };
 
     if (kind && strchr(kind, '|')) {

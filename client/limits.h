@@ -16,6 +16,11 @@
     {                                                                                              \
         "inode-limit", 0, "N", false, "how many files and folders can be made in it", NULL         \
     }
+#define LD_OPT_BACKING                                                                             \
+    {                                                                                              \
+        "backing", 0, "KIND", false,                                                               \
+            "what it writes goes to a file system of its own, of that size: tmpfs", "backing"      \
+    }
 
 /* Adds what the options say; nothing where they are missing. */
 int ld_limits_size(const struct ld_args *args, cJSON *body, struct ld_err *err) ld_must_check;

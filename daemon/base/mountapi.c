@@ -74,24 +74,48 @@ int ld_mount_set_sb_rdonly(int fd, bool on)
     return 0;
 }
 
-int ld_mount_tmpfs(const char *source, uint64_t size, mode_t mode)
+static int set_number(int fs, const char *key, uint64_t n)
+{
+    char text[32];
+
+    (void)snprintf(text, sizeof(text), "%" PRIu64, n); /* 20 digits at most */
+    return n && fsconfig(fs, FSCONFIG_SET_STRING, key, text, 0) < 0 ? -errno : 0;
+}
+
+static int set_bounds(int fs, const struct ld_tmpfs *tmpfs)
+{
+    int r = set_number(fs, "size", tmpfs->size);
+
+    return r < 0 ? r : set_number(fs, "nr_inodes", tmpfs->inodes);
+}
+
+int ld_mount_tmpfs(const struct ld_tmpfs *tmpfs)
 {
     autoclose int fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
-    char text[32];
-    int fd;
+    char mode[16];
+    int fd, r;
 
-    if (fs < 0 || fsconfig(fs, FSCONFIG_SET_STRING, "source", source, 0) < 0)
+    (void)snprintf(mode, sizeof(mode), "%o", (unsigned)tmpfs->mode);
+    if (fs < 0 || fsconfig(fs, FSCONFIG_SET_STRING, "source", tmpfs->source, 0) < 0 ||
+        fsconfig(fs, FSCONFIG_SET_STRING, "mode", mode, 0) < 0)
         return -errno;
-    (void)snprintf(text, sizeof(text), "%o", (unsigned)mode);
-    if (fsconfig(fs, FSCONFIG_SET_STRING, "mode", text, 0) < 0)
-        return -errno;
-    (void)snprintf(text, sizeof(text), "%" PRIu64, size);
-    if (size && fsconfig(fs, FSCONFIG_SET_STRING, "size", text, 0) < 0)
-        return -errno;
+    r = set_bounds(fs, tmpfs);
+    if (r < 0)
+        return r;
     if (fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
         return -errno;
     fd = fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID);
     return fd < 0 ? -errno : fd;
+}
+
+int ld_mount_tmpfs_change(int fd, const struct ld_tmpfs *tmpfs)
+{
+    autoclose int fs = fspick(fd, "", FSPICK_EMPTY_PATH | FSPICK_CLOEXEC);
+    int r = fs < 0 ? -errno : set_bounds(fs, tmpfs);
+
+    if (r < 0)
+        return r;
+    return fsconfig(fs, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0) < 0 ? -errno : 0;
 }
 
 int ld_umount_at(int dir, const char *name, bool detach)

@@ -36,8 +36,17 @@ int ld_mount_set_rdonly(int mount_fd, bool on) ld_must_check;
  * its mounts in all namespaces. -EBUSY: something is open for writing. */
 int ld_mount_set_sb_rdonly(int fd, bool on) ld_must_check;
 
-/* A tmpfs, detached: size in bytes (0: the kernel's default), source: what mountinfo shows. */
-int ld_mount_tmpfs(const char *source, uint64_t size, mode_t mode) ld_must_check;
+/* A tmpfs, detached, nodev and nosuid. */
+struct ld_tmpfs {
+    const char *source; /* what mountinfo shows */
+    uint64_t size;      /* bytes, rounded up to pages; 0: the kernel's default */
+    uint64_t inodes;    /* its root counted; each further name of a file is one, too. 0: likewise */
+    mode_t mode;        /* of its root */
+};
+int ld_mount_tmpfs(const struct ld_tmpfs *tmpfs) ld_must_check;
+/* Size and inodes of the one that `fd` is the root of a mount of, wherever it is in use. -EINVAL:
+ * it holds more, or was made without that limit. */
+int ld_mount_tmpfs_change(int fd, const struct ld_tmpfs *tmpfs) ld_must_check;
 
 /* umount2 of the mount on dir/name, where dir lies on the parent mount: never by a path below a
  * container, which a process in there can turn into a mount of the host. detach: MNT_DETACH. */

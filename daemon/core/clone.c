@@ -21,7 +21,7 @@ int ld_clone_admit(struct ld_core *core, const char *origin, const struct ld_clo
         ld_container_admit(core, origin, spec->snapshot == NULL, op, ret_id, err) < 0)
         return -1;
     if (ld_core_driver_copies(core, state.record.driver) ||
-        (!spec->snapshot && state.mount == LD_MOUNTED))
+        (!spec->snapshot && (state.mount == LD_MOUNTED || state.record.backing)))
         op->lane = LD_LANE_COPY;
     if (spec->name)
         ld_op_key(op, LD_EXCLUSIVE, "n:c:%s", spec->name);
@@ -77,6 +77,7 @@ static int clone_of(struct ld_core *core, const struct ld_write *w, const struct
                                      .mounts = mounts,
                                      .n_mounts = from->n_mounts,
                                      .limits = from->limits,
+                                     .backing = from->backing,
                                      .read_only = from->read_only,
                                      .ephemeral = from->ephemeral,
                                      .auto_remove = from->auto_remove};

@@ -31,6 +31,7 @@ struct ld_container_spec {
         *mounts; /* volume_id is not looked at; source of a volume: name, id or NULL */
     size_t n_mounts;
     struct ld_limits limits; /* of the writable layer */
+    enum ld_backing backing;
     bool read_only, ephemeral, auto_remove;
     bool may_exist;   /* PUT: one of the same body is the answer */
     bool must_be_new; /* PUT with If-None-Match: * */

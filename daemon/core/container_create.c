@@ -16,6 +16,7 @@
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/base/parse.h"
+#include "daemon/core/backing.h"
 #include "daemon/core/container.h"
 #include "daemon/core/image.h"
 #include "daemon/core/limits.h"
@@ -130,6 +131,12 @@ static int check_spec(const struct ld_container_spec *spec, struct ld_err *err)
 {
     if (spec->name && ld_container_name_check(spec->name, err) < 0)
         return -1;
+    if (spec->backing && !spec->ephemeral) {
+        (void)ld_err_set(err, LD_E_INVALID, "a backing is for ephemeral containers only");
+        return ld_err_hint(err, "make it ephemeral: what is in it is gone after a reboot");
+    }
+    if (spec->backing && spec->limits.bytes == 0)
+        return ld_err_set(err, LD_E_INVALID, "a backing needs a size_limit");
     if (spec->n_mounts > MAX_MOUNTS)
         return ld_err_set(err, LD_E_INVALID, "%zu mounts are more than %d", spec->n_mounts,
                           MAX_MOUNTS);
@@ -291,15 +298,19 @@ static int fill(struct create *k, const struct ld_container_spec *spec, struct l
     c->ephemeral = spec->ephemeral;
     c->auto_remove = spec->auto_remove;
     c->limits = spec->limits;
+    c->backing = spec->backing;
     c->created_ns = ld_now_ns();
     return 0;
 }
 
 static int make_layer(struct create *k, const bool *cancel, struct ld_err *err)
 {
-    struct ld_chain chain = {.sid = k->chain.sid, .n = k->chain.n};
+    struct ld_writable_spec spec = {.driver = k->driver,
+                                    .chain = {.sid = k->chain.sid, .n = k->chain.n},
+                                    .limits = k->c.limits,
+                                    .backing = k->c.backing};
 
-    if (ld_writable_begin(k->core, k->driver, &chain, &k->c.limits, cancel, &k->writable, err) < 0)
+    if (ld_writable_begin(k->core, &spec, cancel, &k->writable, err) < 0)
         return -1;
     k->c.upper_sid = k->writable.w.sid;
     k->c.driver_state = dup_or_null(ld_writable_state(&k->writable));
@@ -333,12 +344,22 @@ static void undo(struct create *k)
     }
 }
 
+static int check_limits(struct create *k, const struct ld_container_spec *spec, struct ld_err *err)
+{
+    if (spec->backing)
+        return ld_backing_check(k->core, spec->backing, k->driver, err);
+    if (ld_limits_check(k->core, &spec->limits, err) == 0)
+        return 0;
+    return ld_err_hint(err, "%s; or make it ephemeral, with a size_limit and backing=tmpfs",
+                       k->core->no_quota.hint);
+}
+
 static int create_new(struct create *k, const struct ld_container_spec *spec, const bool *cancel,
                       struct ld_err *err)
 {
-    if (ld_limits_check(k->core, &spec->limits, err) < 0 || ld_core_may_grow(k->core, 0, err) < 0 ||
-        ld_core_driver(k->core, spec->driver, &k->driver, err) < 0 || fill(k, spec, err) < 0 ||
-        add_mounts(k, spec, err) < 0 || make_layer(k, cancel, err) < 0)
+    if (ld_core_driver(k->core, spec->driver, &k->driver, err) < 0 ||
+        check_limits(k, spec, err) < 0 || ld_core_may_grow(k->core, 0, err) < 0 ||
+        fill(k, spec, err) < 0 || add_mounts(k, spec, err) < 0 || make_layer(k, cancel, err) < 0)
         return -1;
     return record(k, spec->origin, err);
 }

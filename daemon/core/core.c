@@ -9,6 +9,7 @@
 #include "daemon/base/clock.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
+#include "daemon/core/backing.h"
 #include "daemon/core/config.h"
 #include "daemon/core/fold.h"
 #include "daemon/core/inflight.h"
@@ -87,8 +88,10 @@ static int open_all(struct ld_core *core, struct ld_err *err)
     core->folder = ld_folder_new(core);
     core->limit_watch = ld_limit_watch_new(core);
     core->inflight = ld_inflight_new(config->import.decoder_memory);
-    if (probe_drivers(core, err) < 0 || ld_mounts_sweep(core->mounts, err) < 0 ||
-        ld_recover(core, err) < 0)
+    if (probe_drivers(core, err) < 0)
+        return -1;
+    ld_backings_probe(core);
+    if (ld_mounts_sweep(core->mounts, err) < 0 || ld_recover(core, err) < 0)
         return -1;
     ld_store_on_events(core->store, on_store_event, core);
     ld_pins_on_free(core->pins, on_pin_free, core);

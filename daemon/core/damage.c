@@ -7,6 +7,7 @@
 
 #include "daemon/base/mem.h"
 #include "daemon/base/parse.h"
+#include "daemon/core/backing.h"
 #include "daemon/core/layer_names.h"
 #include "daemon/core/state.h"
 
@@ -29,9 +30,11 @@ const char *ld_layer_missing(const struct ld_core *core, const struct ld_layer *
 
 const char *ld_container_missing(const struct ld_core *core, const struct ld_container *container)
 {
-    return is_there(core->root.w_fd, ld_sid_name(container->upper_sid).text)
-               ? NULL
-               : "its writable layer is missing";
+    if (!is_there(core->root.w_fd, ld_sid_name(container->upper_sid).text))
+        return "its writable layer is missing";
+    if (container->backing && !ld_backing_is_there(&core->root, container->upper_sid))
+        return "the file system that holds its writable layer was unmounted";
+    return NULL;
 }
 
 const char *ld_volume_missing(const struct ld_core *core, const struct ld_volume *volume)

@@ -47,6 +47,20 @@ static void fill_drivers(const struct ld_core *core, struct ld_info *ret)
     }
 }
 
+static void fill_backings(const struct ld_core *core, struct ld_info *ret)
+{
+    for (int i = LD_BACKING_NONE + 1; i < LD_BACKING_END; i++) {
+        const struct ld_backing_status *s = &core->backing[i];
+
+        ret->backing[ret->n_backings++] = (struct ld_backing_info){
+            .name = ld_backing_name((enum ld_backing)i),
+            .is_usable = s->is_usable,
+            .reason = s->is_usable ? NULL : s->why.message,
+            .hint = s->is_usable || !s->why.hint[0] ? NULL : s->why.hint,
+        };
+    }
+}
+
 int ld_info_get(struct ld_core *core, struct ld_info *ret, struct ld_err *err)
 {
     struct ld_job_query running = {.state = LD_JOB_RUNNING};
@@ -75,6 +89,7 @@ int ld_info_get(struct ld_core *core, struct ld_info *ret, struct ld_err *err)
         ret->no_quota_hint = core->no_quota.hint;
     }
     fill_drivers(core, ret);
+    fill_backings(core, ret);
     if (ld_store_sums(core->store, &ret->sums, err) < 0 ||
         ld_store_job_list(core->store, &running, &jobs, err) < 0)
         return -1;

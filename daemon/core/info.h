@@ -17,6 +17,12 @@ struct ld_driver_info {
     const char *reason, *hint; /* why it is not usable, or NULL */
 };
 
+struct ld_backing_info {
+    const char *name;
+    bool is_usable;
+    const char *reason, *hint; /* why it is not usable, or NULL */
+};
+
 struct ld_info {
     const char *instance;
     char kernel[65];
@@ -28,6 +34,8 @@ struct ld_info {
     uint64_t size, available, inodes_available;
     struct ld_driver_info driver[8];
     size_t n_drivers;
+    struct ld_backing_info backing[LD_BACKING_END];
+    size_t n_backings;
     struct ld_store_sums sums;
     size_t mounted, jobs_running;
     struct ld_fold_counts folded;

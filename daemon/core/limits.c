@@ -7,6 +7,7 @@
 
 #include "daemon/base/fdio.h"
 #include "daemon/base/log.h"
+#include "daemon/core/backing.h"
 #include "daemon/core/rootfs.h"
 #include "daemon/core/state.h"
 
@@ -56,6 +57,8 @@ int ld_limits_set_container(struct ld_core *core, const struct ld_container *c,
     struct ld_loaded_rootfs rootfs;
     int rc;
 
+    if (c->backing)
+        return ld_backing_limit(core, c, limits, err);
     if (ld_limits_check(core, limits, err) < 0)
         return -1;
     if (core->env.quota.base == 0)
@@ -99,6 +102,8 @@ int ld_limits_used_container(struct ld_core *core, const struct ld_container *c,
     struct ld_writable w = {.sid = c->upper_sid, .limits = c->limits};
     const struct ld_driver *driver = NULL;
 
+    if (c->backing)
+        return ld_backing_used(core, c, ret, err);
     if (c->driver_state)
         (void)snprintf(w.state.text, sizeof(w.state.text), "%s", c->driver_state);
     return ld_core_driver(core, c->driver, &driver, err) < 0

@@ -43,6 +43,7 @@ struct ld_rootfs {
     const char *id; /* the mount point is mnt/ID */
     const struct ld_driver *driver;
     const struct ld_driver_env *env; /* where its writable layer lies */
+    bool is_backed;                  /* in a file system of its own: see backing.h */
     struct ld_writable writable;
     bool read_only;
     bool is_volatile;

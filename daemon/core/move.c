@@ -28,10 +28,12 @@ int ld_move(struct ld_core *core, const struct ld_write *w, const struct ld_move
             struct ld_err *err)
 {
     struct ld_removed removed LD_AUTO(ld_removed_done) = {.n = 0};
-    struct ld_chain chain = {.sid = move->chain->sid, .n = move->chain->n};
+    struct ld_writable_spec spec = {.driver = move->driver,
+                                    .chain = {.sid = move->chain->sid, .n = move->chain->n},
+                                    .limits = move->container->limits,
+                                    .backing = move->container->backing};
     struct ld_new_writable nw;
-    int rc = ld_writable_begin(core, move->driver, &chain, &move->container->limits, move->cancel,
-                               &nw, err);
+    int rc = ld_writable_begin(core, &spec, move->cancel, &nw, err);
 
     if (rc == 0)
         rc = record(core, w, move, &nw, &removed, err);

@@ -233,11 +233,12 @@ static int mount_tmpfs(const struct ld_rootfs *spec, const char *instance,
 {
     autofree char *source = ld_asprintf("layerd:%s:%" LD_PRI_SID, instance, spec->writable.sid);
     autoclose int target = open_target(spec, part, top, true, err);
+    struct ld_tmpfs tmpfs = {.source = source, .size = part->size, .mode = 01777};
     autoclose int tree = -EBADF;
 
     if (target < 0)
         return -1;
-    tree = ld_mount_tmpfs(source, part->size, 01777);
+    tree = ld_mount_tmpfs(&tmpfs);
     if (tree < 0)
         return ld_err_sys(err, tree, "make a tmpfs for '%s'", part->target);
     if (part->read_only) {

@@ -13,6 +13,7 @@
 #include "daemon/base/fdio.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
+#include "daemon/core/backing.h"
 #include "daemon/core/bundle.h"
 #include "daemon/core/damage.h"
 #include "daemon/core/freeze.h"
@@ -334,6 +335,7 @@ int ld_recover(struct ld_core *core, struct ld_err *err)
         if (r < 0)
             return ld_err_sys(err, r, "read the folder '%s'", ld_place_dir(folders[i].place));
     }
+    ld_backings_recover(core);
     ld_bundles_recover(core);
     ld_image_mounts_recover(core);
     /* After the folders: it has the marks of what was being made. */

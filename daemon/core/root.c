@@ -3,7 +3,7 @@
  * Invariant: no mount of ours ever becomes a child of the mount that holds the layers. The kernel
  * walks all children of a layer's mount for each layer at each overlay mount, so that with 3,000
  * containers mounted below the data root's own mount a mount takes ten times as long. Where the run
- * root lies on that mount, mnt/ gets a tmpfs of its own.
+ * root lies on that mount, mnt/ gets a tmpfs of its own; backing/ always is one.
  */
 #include "daemon/core/root.h"
 
@@ -158,6 +158,32 @@ static int open_stage(struct ld_root *root, struct ld_err *err)
     return root->stage_fd < 0 ? ld_err_sys(err, root->stage_fd, "open '%s'", path) : 0;
 }
 
+/* Shared, unlike the stage: who enters a mount namespace of his own takes a copy of all mounts
+ * along, and an unmount of ours has to reach that one. Else a container's memory would stay until
+ * somebody's service ends. */
+static int open_backing(struct ld_root *root, struct ld_err *err)
+{
+    autofree char *path = ld_asprintf("%s/backing", root->run_path);
+    bool is_root = false;
+    uint64_t id;
+    int r;
+
+    if (open_sub(root->run_fd, "backing", 0700, &root->backing_fd, err) < 0)
+        return -1;
+    r = ld_mount_id(root->backing_fd, "", &id, &is_root);
+    if (r < 0)
+        return ld_err_sys(err, r, "ask for the mount of '%s'", path);
+    if (is_root)
+        return 0; /* of an earlier life */
+    if (mount("layerd-backing", path, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") < 0)
+        return ld_err_sys(err, -errno, "mount a tmpfs at '%s'", path);
+    if (mount(NULL, path, NULL, MS_SHARED, NULL) < 0)
+        return ld_err_sys(err, -errno, "make '%s' shared", path);
+    ld_close(root->backing_fd);
+    root->backing_fd = ld_open_dir(root->run_fd, "backing");
+    return root->backing_fd < 0 ? ld_err_sys(err, root->backing_fd, "open '%s'", path) : 0;
+}
+
 static int open_mnt(struct ld_root *root, struct ld_err *err)
 {
     autofree char *path = ld_asprintf("%s/mnt", root->run_path);
@@ -194,7 +220,7 @@ int ld_root_open(const char *data_path, const char *run_path, const char *group,
         open_top("run root", run_path, 0711, &root.run_path, &root.run_fd, err) < 0 ||
         open_sub(root.run_fd, "targets", 0700, &root.targets_fd, err) < 0 ||
         open_sub(root.run_fd, "bundles", 0700, &root.bundles_fd, err) < 0 ||
-        open_stage(&root, err) < 0 || open_mnt(&root, err) < 0) {
+        open_stage(&root, err) < 0 || open_backing(&root, err) < 0 || open_mnt(&root, err) < 0) {
         ld_root_done(&root);
         return -1;
     }
@@ -219,6 +245,7 @@ void ld_root_done(struct ld_root *root)
 {
     unmount_if_root(&root->stage_fd, root->run_path, "stage", MNT_DETACH);
     unmount_if_root(&root->mnt_fd, root->run_path, "mnt", 0);
+    unmount_if_root(&root->backing_fd, root->run_path, "backing", 0);
     ld_close_p(&root->targets_fd);
     ld_close_p(&root->bundles_fd);
     ld_close_p(&root->run_fd);

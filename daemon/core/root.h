@@ -16,7 +16,7 @@ struct ld_root {
     char *data_path, *run_path; /* absolute, without symlinks */
     int data_fd;
     int layers_fd, w_fd, volumes_fd, staging_fd, trash_fd, quarantine_fd; /* in the data root */
-    int run_fd, mnt_fd, stage_fd, targets_fd, bundles_fd;                 /* in the run root */
+    int run_fd, mnt_fd, stage_fd, backing_fd, targets_fd, bundles_fd;     /* in the run root */
     int lock_fd;
     uint64_t data_mount_id;
     unsigned gid; /* of the group that may use the socket and mnt/ */
@@ -33,6 +33,7 @@ struct ld_root {
                       .run_fd = -EBADF,                                                            \
                       .mnt_fd = -EBADF,                                                            \
                       .stage_fd = -EBADF,                                                          \
+                      .backing_fd = -EBADF,                                                        \
                       .targets_fd = -EBADF,                                                        \
                       .bundles_fd = -EBADF,                                                        \
                       .lock_fd = -EBADF})
@@ -43,7 +44,8 @@ struct ld_root {
 int ld_root_open(const char *data_path, const char *run_path, const char *group,
                  struct ld_root *ret, struct ld_err *err);
 
-/* Closes the descriptors. Unmounts stage/ and, when no container is mounted any more, mnt/. */
+/* Closes the descriptors. Unmounts stage/ and, when nothing is mounted in them any more, mnt/ and
+ * backing/. */
 void ld_root_done(struct ld_root *root);
 
 /* The reserve: 64 MiB given up once when the disk is full, so that removals still have room for the

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "daemon/base/mem.h"
+#include "daemon/core/backing.h"
 #include "daemon/core/state.h"
 
 int ld_core_driver(struct ld_core *core, const char *name, const struct ld_driver **ret,
@@ -92,6 +93,21 @@ static size_t count_own(const struct ld_chain_sids *chain, ld_sid base)
     return n;
 }
 
+/* What holds it to its limits is that file system, not the driver. */
+static int load_backing(struct ld_core *core, const struct ld_container *c, bool whole,
+                        struct ld_loaded_rootfs *ret, struct ld_err *err)
+{
+    ret->backing = ld_backing_env(&core->root, &core->env, c->upper_sid);
+    ret->fs.env = &ret->backing;
+    ret->fs.is_backed = true;
+    ret->fs.writable.is_apart = true;
+    if (ret->backing.w_fd >= 0 || !whole)
+        return 0;
+    ld_rootfs_done(ret);
+    return ld_err_set(err, LD_E_CORRUPT, "the %s that holds its writable layer was unmounted",
+                      ld_backing_name(c->backing));
+}
+
 int ld_rootfs_load(struct ld_core *core, const struct ld_container *c, bool whole,
                    struct ld_loaded_rootfs *ret, struct ld_err *err)
 {
@@ -108,7 +124,6 @@ int ld_rootfs_load(struct ld_core *core, const struct ld_container *c, bool whol
     if (c->driver_state)
         (void)snprintf(fs->writable.state.text, sizeof(fs->writable.state.text), "%s",
                        c->driver_state); /* it was made from such a text */
-    fs->writable.limits = c->limits;
     fs->read_only = c->read_only;
     fs->is_volatile = c->ephemeral;
     fs->was_mounted = c->ever_mounted;
@@ -122,6 +137,9 @@ int ld_rootfs_load(struct ld_core *core, const struct ld_container *c, bool whol
     }
     fs->parts = ret->parts;
     fs->n_parts = c->n_mounts;
+    if (c->backing)
+        return load_backing(core, c, whole, ret, err);
+    fs->writable.limits = c->limits;
     return 0;
 }
 
@@ -129,6 +147,8 @@ void ld_rootfs_done(struct ld_loaded_rootfs *rootfs)
 {
     ld_free_p(&rootfs->parts);
     rootfs->fs.n_parts = 0;
+    if (rootfs->fs.is_backed)
+        ld_close_p(&rootfs->backing.w_fd);
 }
 
 int ld_rootfs_record_seeds(struct ld_core *core, const struct ld_write *w,

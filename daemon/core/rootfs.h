@@ -11,6 +11,7 @@ struct ld_loaded_rootfs {
     struct ld_rootfs fs; /* points into the rest and into the record */
     struct ld_chain_sids chain;
     struct ld_mount_part *parts;
+    struct ld_driver_env backing; /* fs.env, when fs.is_backed: then its w_fd is ours */
 };
 
 /* `c` is borrowed for the life of *ret, which must not be moved. Codes: corrupt (it or a layer

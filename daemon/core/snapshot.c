@@ -24,7 +24,8 @@ int ld_snapshot_admit_create(struct ld_core *core, const char *container, struct
     if (ld_container_find(core, container, &state, err) < 0 ||
         ld_container_admit(core, container, true, op, ret_id, err) < 0)
         return -1;
-    if (state.mount == LD_MOUNTED || ld_core_driver_copies(core, state.record.driver))
+    if (state.mount == LD_MOUNTED || state.record.backing ||
+        ld_core_driver_copies(core, state.record.driver))
         op->lane = LD_LANE_COPY;
     return 0;
 }

@@ -26,6 +26,12 @@ struct ld_driver_status {
     struct ld_err why; /* when it is not */
 };
 
+/* The same of a backing; [LD_BACKING_NONE] is not used. */
+struct ld_backing_status {
+    bool is_usable;
+    struct ld_err why;
+};
+
 struct ld_inflight;
 struct ld_timer;
 struct ld_reaper;
@@ -45,6 +51,7 @@ struct ld_core {
     struct ld_driver_status driver[LD_MAX_DRIVERS];
     size_t n_drivers;
     const struct ld_driver *default_driver;
+    struct ld_backing_status backing[LD_BACKING_END];
     struct ld_mounts *mounts;
     struct ld_pins *pins;
     struct ld_reaper *reaper;

@@ -20,6 +20,7 @@
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/base/parse.h"
+#include "daemon/core/backing.h"
 #include "daemon/core/fold.h"
 #include "daemon/core/freeze.h"
 #include "daemon/core/layer_names.h"
@@ -48,6 +49,8 @@ void ld_trash_take_one(struct ld_core *core, const struct ld_gone *gone)
 {
     size_t first = gone->place == LD_PLACE_LAYERS ? 0 : LD_LAYER_NAMES - 1;
 
+    if (gone->place == LD_PLACE_W)
+        ld_backing_drop(core, gone->sid);
     /* The layer itself is the last: the start looks for it. */
     for (size_t i = first; i < LD_LAYER_NAMES; i++) {
         struct ld_layer_name name = ld_layer_name(gone->sid, ld_layer_suffixes[i]);

@@ -17,6 +17,7 @@
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/base/mountapi.h"
+#include "daemon/core/backing.h"
 #include "daemon/core/holders.h"
 #include "daemon/core/mount_tree.h"
 
@@ -83,11 +84,18 @@ static void run_close(struct ld_job *job)
 {
     struct close_job *j = (struct close_job *)job; /* its first member */
     struct ld_mount_entry *e = ld_mounts_enter(j->m, j->spec.writable.sid);
+    struct ld_driver_env backing;
 
     /* With a view open the clone is what a mount would start from: the last view closes it. */
     if (e->views == 0 && !ld_entry_is_attached(j->m, e)) {
         ld_entry_close_kept(e);
+        if (j->spec.is_backed) { /* opened now, since it may have been removed meanwhile */
+            backing = ld_backing_env(j->m->root, j->m->env, e->sid);
+            j->spec.env = &backing;
+        }
         (void)ld_entry_probe(j->m, e, &j->spec); /* remembered in the entry */
+        if (j->spec.is_backed)
+            ld_close(backing.w_fd);
     }
     ld_mounts_leave(j->m, e);
     forget_kept(j->m);
@@ -118,7 +126,8 @@ static bool submit_close(struct ld_mounts *m, const struct ld_rootfs *spec)
     j->id = ld_strdup(spec->id);
     j->spec.id = j->id;
     j->spec.driver = spec->driver;
-    j->spec.env = spec->env;
+    j->spec.env = j->m->env;
+    j->spec.is_backed = spec->is_backed;
     j->spec.writable = spec->writable;
     j->chain = (ld_sid *)ld_memdup((const char *)spec->writable.chain.sid,
                                    spec->writable.chain.n * sizeof(ld_sid));

@@ -6,16 +6,54 @@
 
 #include "daemon/base/fdio.h"
 #include "daemon/base/log.h"
+#include "daemon/core/backing.h"
 #include "daemon/core/limits.h"
 #include "daemon/core/making.h"
 #include "daemon/core/state.h"
 
-int ld_writable_begin(struct ld_core *core, const struct ld_driver *driver,
-                      const struct ld_chain *chain, const struct ld_limits *limits,
-                      const bool *cancel, struct ld_new_writable *ret, struct ld_err *err)
+static void discard(struct ld_core *core, ld_sid sid)
 {
-    *ret = (struct ld_new_writable){.w.chain = *chain, .w.limits = *limits};
-    if (ld_limits_check(core, limits, err) < 0) {
+    int r;
+
+    ld_backing_drop(core, sid);
+    r = ld_remove_tree(core->root.w_fd, ld_sid_name(sid).text, NULL);
+    if (r < 0)
+        ld_warn("take back writable layer %" LD_PRI_SID ": %s; the next start does it", sid,
+                strerrordesc_np(-r));
+}
+
+/* In a file system of its own, which is what holds it to the limits. */
+static int make_backed(struct ld_core *core, const struct ld_writable_spec *spec,
+                       const bool *cancel, struct ld_writable *w, struct ld_err *err)
+{
+    struct ld_driver_env env;
+    int rc;
+
+    if (ld_backing_make(core, spec->backing, w->sid, &spec->limits, err) < 0)
+        return -1;
+    env = ld_backing_env(&core->root, &core->env, w->sid);
+    w->is_apart = true;
+    rc = spec->driver->create(&env, w, cancel, err);
+    ld_close(env.w_fd);
+    if (rc < 0)
+        discard(core, w->sid);
+    return rc;
+}
+
+static int make(struct ld_core *core, const struct ld_writable_spec *spec, const bool *cancel,
+                struct ld_writable *w, struct ld_err *err)
+{
+    if (spec->backing)
+        return make_backed(core, spec, cancel, w, err);
+    w->limits = spec->limits;
+    return spec->driver->create(&core->env, w, cancel, err);
+}
+
+int ld_writable_begin(struct ld_core *core, const struct ld_writable_spec *spec, const bool *cancel,
+                      struct ld_new_writable *ret, struct ld_err *err)
+{
+    *ret = (struct ld_new_writable){.w.chain = spec->chain};
+    if (!spec->backing && ld_limits_check(core, &spec->limits, err) < 0) {
         err->code = LD_E_CONFLICT; /* a create has asked before: it is of what this is made from */
         return -1;
     }
@@ -23,8 +61,7 @@ int ld_writable_begin(struct ld_core *core, const struct ld_driver *driver,
         return -1;
     ld_pins_add(core->pins, &ret->w.sid, 1);
     ret->is_pinned = true;
-    if (ld_making_begin(core, ret->w.sid, err) < 0 ||
-        driver->create(&core->env, &ret->w, cancel, err) < 0)
+    if (ld_making_begin(core, ret->w.sid, err) < 0 || make(core, spec, cancel, &ret->w, err) < 0)
         return -1;
     ret->is_made = true;
     return 0;
@@ -63,13 +100,10 @@ const char *ld_writable_state(const struct ld_new_writable *nw)
 
 void ld_writable_undo(struct ld_core *core, struct ld_new_writable *nw)
 {
-    int r = nw->is_made ? ld_remove_tree(core->root.w_fd, ld_sid_name(nw->w.sid).text, NULL) : 0;
-
-    if (r < 0)
-        ld_warn("take back writable layer %" LD_PRI_SID ": %s; the next start does it", nw->w.sid,
-                strerrordesc_np(-r));
-    if (nw->is_made)
-        ld_limits_forget(core, nw->w.sid);
+    if (!nw->is_made)
+        return;
+    discard(core, nw->w.sid);
+    ld_limits_forget(core, nw->w.sid);
     nw->is_made = false;
 }
 

@@ -22,11 +22,17 @@ struct ld_new_writable {
     size_t n_dirs;
 };
 
-/* Takes a sid, marks it, and makes w/SID on the chain (borrowed, outlives it), held to the limits.
- * conflict: they can't be enforced here. */
-int ld_writable_begin(struct ld_core *core, const struct ld_driver *driver,
-                      const struct ld_chain *chain, const struct ld_limits *limits,
-                      const bool *cancel, struct ld_new_writable *ret, struct ld_err *err);
+/* What is to be made; all borrowed. The chain outlives it. */
+struct ld_writable_spec {
+    const struct ld_driver *driver;
+    struct ld_chain chain;
+    struct ld_limits limits;
+    enum ld_backing backing;
+};
+/* Takes a sid, marks it, and makes w/SID on the chain, held to the limits. conflict: they can't be
+ * enforced here. */
+int ld_writable_begin(struct ld_core *core, const struct ld_writable_spec *spec, const bool *cancel,
+                      struct ld_new_writable *ret, struct ld_err *err);
 /* Makes *w wait for what the record relies on; a copy of many files is synced here. */
 int ld_writable_ready(struct ld_core *core, struct ld_new_writable *nw, bool is_ephemeral,
                       struct ld_write *w, struct ld_err *err);

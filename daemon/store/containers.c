@@ -14,7 +14,7 @@
 #define COLUMNS                                                                                    \
     "seq, id, name, image_id, image_ref, parent_sid, upper_sid, driver, driver_state, labels,"     \
     " config, spec_digest, boot_id, read_only, auto_remove, ever_mounted, damage, created_ns,"     \
-    " version, removed_ns, base_sid, size_limit, inode_limit"
+    " version, removed_ns, base_sid, size_limit, inode_limit, backing"
 
 enum { EXPIRE_AT_ONCE = 100 };
 
@@ -44,6 +44,7 @@ static void read_container(sqlite3_stmt *stmt, struct ld_container *c)
         .removed_ns = ld_col_int(stmt, 19),
         .base_sid = ld_col_u64(stmt, 20),
         .limits = {.bytes = ld_col_u64(stmt, 21), .inodes = ld_col_u64(stmt, 22)},
+        .backing = (enum ld_backing)ld_col_int(stmt, 23),
     };
     c->ephemeral = c->boot_id != NULL;
 }
@@ -279,8 +280,9 @@ static int insert_container(struct ld_tx *tx, const struct ld_container *c, stru
         tx->db,
         "INSERT INTO containers(id, name, image_id, image_ref, parent_sid, upper_sid, driver,"
         " driver_state, labels, config, spec_digest, boot_id, read_only, auto_remove,"
-        " ever_mounted, damage, created_ns, base_sid, size_limit, inode_limit)"
-        " VALUES(?1,?2,?3,?4,?5,?6,?7,?8,json(?9),?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20)",
+        " ever_mounted, damage, created_ns, base_sid, size_limit, inode_limit, backing)"
+        " VALUES(?1,?2,?3,?4,?5,?6,?7,?8,json(?9),?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,"
+        " ?21)",
         err);
 
     if (!stmt)
@@ -305,6 +307,7 @@ static int insert_container(struct ld_tx *tx, const struct ld_container *c, stru
     ld_bind_id(stmt, 18, c->base_sid);
     ld_bind(stmt, 19, c->limits.bytes);
     ld_bind(stmt, 20, c->limits.inodes);
+    ld_bind(stmt, 21, (int)c->backing);
     return ld_sql_done(stmt, err);
 }
 

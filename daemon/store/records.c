@@ -258,6 +258,18 @@ const char *ld_origin_name(enum ld_origin origin)
     abort();
 }
 
+const char *ld_backing_name(enum ld_backing backing)
+{
+    switch (backing) {
+    case LD_BACKING_TMPFS:
+        return "tmpfs";
+    case LD_BACKING_NONE:
+    case LD_BACKING_END:
+        break;
+    }
+    return NULL;
+}
+
 const char *ld_mount_type_name(enum ld_mount_type type)
 {
     switch (type) {

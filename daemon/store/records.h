@@ -70,6 +70,10 @@ struct ld_image {
 
 enum ld_mount_type { LD_MOUNT_VOLUME, LD_MOUNT_BIND, LD_MOUNT_TMPFS };
 
+/* What holds an ephemeral container's writable layer, if not the data root. In the database by
+ * these numbers. */
+enum ld_backing { LD_BACKING_NONE, LD_BACKING_TMPFS, LD_BACKING_END };
+
 /* A mount a container asks for. */
 struct ld_mount_spec {
     enum ld_mount_type type;
@@ -99,6 +103,7 @@ struct ld_container {
     struct ld_mount_spec *mounts;
     size_t n_mounts;
     struct ld_limits limits; /* of the writable layer */
+    enum ld_backing backing; /* ephemeral ones with a limit only */
     bool read_only;
     bool ephemeral; /* lives until the next boot, never synced */
     bool auto_remove;
@@ -317,4 +322,5 @@ void ld_event_copy(struct ld_event *to, const struct ld_event *from);
 
 const char *ld_origin_name(enum ld_origin origin);       /* "import" */
 const char *ld_mount_type_name(enum ld_mount_type type); /* "volume" */
+const char *ld_backing_name(enum ld_backing backing);    /* "tmpfs"; NULL: none */
 const char *ld_job_state_name(enum ld_job_state state);  /* "running" */

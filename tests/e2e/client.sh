@@ -335,6 +335,17 @@ test_containers() {
     has stderr "$err" "could not be enforced here"
     has stderr "$err" "prjquota"
     run 1 layerctl create --inode-limit 100 base:1
+    run 0 layerctl create --name small --ephemeral --size-limit 1M --backing tmpfs base:1
+    run 0 layerctl inspect small
+    has inspect "$out" '"backing":*"tmpfs"'
+    run 0 layerctl update --size-limit 2M small
+    run 4 layerctl update --size-limit none small
+    run 0 layerctl rm -v small
+    run 2 layerctl create --size-limit 1M --backing tmpfs base:1
+    run 0 layerctl info
+    has info "$out" "backings*tmpfs"
+    run 0 layerctl __complete -- create --backing ''
+    is completion "$out" tmpfs
     run 2 layerctl update shop
     run 2 layerctl update --size-limit much shop
     run 0 layerctl container inspect -s shop
