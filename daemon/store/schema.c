@@ -225,7 +225,8 @@ static const char step_8[] =
 static const char step_9[] =
     "ALTER TABLE containers ADD COLUMN backing INTEGER NOT NULL DEFAULT 0;";
 
-static const char *const steps[] = {step_1, step_2, step_3, step_4, step_5, step_6, step_7, step_8, step_9};
+static const char *const steps[] = {step_1, step_2, step_3, step_4, step_5,
+                                    step_6, step_7, step_8, step_9};
 const struct ld_schema ld_schema = {.steps = steps, .n_steps = LD_ARRAY_LEN(steps)};
 
 static int read_pragma(struct ld_db *db, const char *text, int64_t *ret, struct ld_err *err)
