@@ -30,7 +30,7 @@ struct image_call {
     struct ld_removed removed;
     cJSON *json;      /* the reply; NULL: none */
     uint64_t version; /* of what it shows; 0: it has none */
-    bool force;
+    bool force, purge;
 };
 
 static void free_call(struct ld_call *call)
@@ -213,7 +213,7 @@ static void tag(struct ld_request *req)
 static int run_delete(struct ld_call *call, struct ld_err *err)
 {
     struct image_call *c = (struct image_call *)call;
-    struct ld_image_removal how = {.force = c->force, .if_match = c->if_match};
+    struct ld_image_removal how = {.force = c->force, .purge = c->purge, .if_match = c->if_match};
 
     if (ld_image_remove(call->core, &call->w, c->text, &how, &c->removed, err) < 0)
         return -1;
@@ -238,6 +238,7 @@ static void remove_image(struct ld_request *req)
     struct ld_err err = LD_ERR_INIT;
 
     c->force = ld_request_flag(req, "force");
+    c->purge = ld_request_flag(req, "purge");
     ld_call_dry_run(&c->call);
     if (admit(c, &err) < 0)
         return ld_call_refuse(&c->call, &err);
@@ -364,7 +365,7 @@ void ld_routes_images(struct ld_router *router)
     static const struct ld_route routes[] = {
         {"GET", "/v1/images", list, LD_ROUTE_METADATA, "limit after filter*"},
         {"GET", "/v1/images/{image...}", inspect, LD_ROUTE_METADATA, NULL},
-        {"DELETE", "/v1/images/{image...}", remove_image, 0, "force? dry_run?"},
+        {"DELETE", "/v1/images/{image...}", remove_image, 0, "force? purge? dry_run?"},
         {"POST", "/v1/images/{image...}/tag", tag, LD_ROUTE_JSON, NULL},
         {"GET", "/v1/images/{image...}/history", history, LD_ROUTE_METADATA, NULL},
         {"POST", "/v1/images/{image...}/mount", mount, LD_ROUTE_JSON_OPTIONAL, NULL},

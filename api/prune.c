@@ -140,7 +140,10 @@ static void start(struct prune *p, struct ld_request *req, enum ld_prune_kind ki
 
 static void prune_images(struct ld_request *req)
 {
-    start(ld_work_new(&kinds[LD_PRUNE_IMAGES], req), req, LD_PRUNE_IMAGES);
+    struct prune *p = ld_work_new(&kinds[LD_PRUNE_IMAGES], req);
+
+    p->what.purge = ld_request_flag(req, "purge");
+    start(p, req, LD_PRUNE_IMAGES);
 }
 
 static void prune_containers(struct ld_request *req)
@@ -164,7 +167,8 @@ static void prune_volumes(struct ld_request *req)
 void ld_routes_prune(struct ld_router *router)
 {
     static const struct ld_route routes[] = {
-        {"POST", "/v1/images/prune", prune_images, LD_ROUTE_JSON_OPTIONAL, "filter* dry_run?"},
+        {"POST", "/v1/images/prune", prune_images, LD_ROUTE_JSON_OPTIONAL,
+         "filter* purge? dry_run?"},
         {"POST", "/v1/containers/prune", prune_containers, LD_ROUTE_JSON_OPTIONAL,
          "filter* volumes? purge? dry_run?"},
         {"POST", "/v1/volumes/prune", prune_volumes, LD_ROUTE_JSON_OPTIONAL,

@@ -242,8 +242,8 @@ static cJSON *layers_json(const struct ld_disk_use *use)
     cJSON_AddItemToObject(json, "inodes", ld_json_u64(s->layer_inodes));
     cJSON_AddItemToObject(json, "shared", ld_json_u64(s->shared_bytes));
     cJSON_AddItemToObject(json, "unique",
-                          ld_json_u64(s->layer_bytes - s->shared_bytes - use->unused_bytes));
-    cJSON_AddItemToObject(json, "unused", ld_json_u64(use->unused_bytes));
+                          ld_json_u64(s->layer_bytes - s->shared_bytes - s->unused_bytes));
+    cJSON_AddItemToObject(json, "unused", ld_json_u64(s->unused_bytes));
     return json;
 }
 

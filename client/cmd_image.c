@@ -177,6 +177,8 @@ static int remove_image(struct ld_cli *cli, const char *name, struct ld_err *err
         return -1;
     if (ld_args_flag(cli->args, "force"))
         ld_url_query(&url, "force", "1");
+    if (ld_args_flag(cli->args, "purge"))
+        ld_url_query(&url, "purge", "1");
     dry_run = ld_dry_run_query(cli, &url);
     if (ld_api_send(cli, "DELETE", ld_buf_str(&url), NULL, &reply, err) < 0 ||
         (dry_run && ld_api_parse(&reply, &what, err) < 0))
@@ -197,6 +199,7 @@ static int run_rm(struct ld_cli *cli, struct ld_err *err)
 
 static const struct ld_opt rm_opts[] = {
     {"force", 'f', NULL, false, "with all its references, even when containers use it", NULL},
+    {"purge", 0, NULL, false, "destroy it at once, whatever the trash keeps", NULL},
     LD_OPT_DRY_RUN,
 };
 

@@ -132,6 +132,8 @@ static int run_image(struct ld_cli *cli, struct ld_err *err)
     autobuf struct ld_buf url = LD_URL_INIT;
 
     images_url(all, &url);
+    if (ld_args_flag(cli->args, "purge"))
+        ld_url_query(&url, "purge", "1");
     return prune_kind(cli, &url,
                       all ? "all images that no container was made of"
                           : "all images without a name that no container was made of",
@@ -220,6 +222,7 @@ static int run_system(struct ld_cli *cli, struct ld_err *err)
 
 static const struct ld_opt image_opts[] = {
     {"all", 'a', NULL, false, "those with a name, too", NULL},
+    {"purge", 0, NULL, false, "destroy them at once, whatever the trash keeps", NULL},
     OPT_PRUNE_FILTER,
     OPT_PRUNE_FORCE,
     LD_OPT_DRY_RUN,

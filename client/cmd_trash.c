@@ -1,4 +1,5 @@
 /* layerctl trash …: see layerctl(1). */
+#include <stdio.h>
 #include <string.h>
 
 #include "client/api.h"
@@ -7,6 +8,7 @@
 #include "client/list.h"
 #include "client/object.h"
 #include "client/out.h"
+#include "client/text.h"
 #include "daemon/base/err.h"
 #include "daemon/base/mem.h"
 
@@ -74,6 +76,19 @@ static int run_rm(struct ld_cli *cli, struct ld_err *err)
     return ld_remove_at(cli, &url, NULL, err);
 }
 
+/* Names that an image did not get back are no failure. */
+static void print_restored(const cJSON *restored)
+{
+    const cJSON *name;
+
+    ld_out_line(ld_field_str(restored, ld_field_has(restored, "name") ? "name" : "id"));
+    cJSON_ArrayForEach (name, ld_field_get(restored, "names_taken")) {
+        autofree char *safe = ld_text_safe(cJSON_GetStringValue(name));
+
+        (void)fprintf(stderr, "%s: another image has this name by now\n", safe);
+    }
+}
+
 static int run_restore(struct ld_cli *cli, struct ld_err *err)
 {
     const char *name = ld_args_value(cli->args, "name");
@@ -86,7 +101,7 @@ static int run_restore(struct ld_cli *cli, struct ld_err *err)
     if (ld_object_url(LD_KIND_TRASH, ld_args_get(cli->args, 0), "restore", &url, err) < 0 ||
         ld_api_json(cli, "POST", ld_buf_str(&url), body, &restored, err) < 0)
         return -1;
-    ld_out_line(ld_field_str(restored, ld_field_has(restored, "name") ? "name" : "id"));
+    print_restored(restored);
     return 0;
 }
 
@@ -105,7 +120,7 @@ static const struct ld_cmd cmds[] = {
         .aliases = {"trash list"},
         .operands = "",
         .summary = "List what was removed and is not deleted yet",
-        .details = "Filters: kind=container, volume or layer, name=GLOB.",
+        .details = "Filters: kind=container, volume, image or layer, name=GLOB.",
         .opts = LD_CMD_OPTS(list_opts),
         .run = run_ls,
     },
@@ -115,9 +130,10 @@ static const struct ld_cmd cmds[] = {
         .min_operands = 1,
         .max_operands = 1,
         .complete = "trash",
-        .summary = "Bring a removed container or volume back and print its name",
+        .summary = "Bring a removed container, volume or image back and print its name",
         .details = "ID may be a name, when only one in the trash has it. It comes back with its "
-                   "id and data, under its name or another.",
+                   "id and data, under its name or another. An image gets back those of its names "
+                   "that no other has by now.",
         .opts = LD_CMD_OPTS(restore_opts),
         .run = run_restore,
     },

@@ -66,7 +66,9 @@ static const struct key {
     KEY("import", "decoder_memory", SIZE, import.decoder_memory),
     KEY("import", "keep_blobs", BLOBS, import.keep_blobs),
     KEY("trash", "keep_containers", SECONDS, trash_containers_ms),
+    KEY("trash", "keep_images", SECONDS, trash_images_ms),
     KEY("trash", "keep_volumes", SECONDS, trash_volumes_ms),
+    KEY("trash", "max_bytes", SIZE, trash_max_bytes),
 #undef KEY
 };
 

@@ -36,8 +36,10 @@ struct ld_config {
     enum ld_log_format log_format;
     struct ld_import_limits import;
     uint64_t min_free_bytes;      /* imports and creates answer no_space below it */
-    uint64_t trash_containers_ms; /* how long removed containers and images stay: 0 */
+    uint64_t trash_containers_ms; /* how long removed containers stay: 0 */
+    uint64_t trash_images_ms;     /* removed images: 0 */
     uint64_t trash_volumes_ms;    /* removed volumes: 24 h */
+    uint64_t trash_max_bytes;     /* what all of them may take; 0: no bound */
     uint64_t watch_limits_ms;     /* how often the use of what has limits is looked at; 0: never */
     uint64_t drain_timeout_ms;    /* how long a stop waits for requests in work */
 };

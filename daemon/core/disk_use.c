@@ -91,42 +91,17 @@ static int count_file(void *arg, const char *name, unsigned char d_type)
     return 0;
 }
 
-/* Sums of layers that no image has: only containers or snapshots keep them. */
-static int sum_unused(struct ld_core *core, struct ld_disk_use *use, struct ld_err *err)
-{
-    uint64_t after = 0;
-
-    do {
-        struct ld_layer_page page LD_AUTO(ld_layer_page_done) = {.n = 0};
-
-        if (ld_store_layer_list(core->store, after, 0, &page, err) < 0)
-            return -1;
-        for (size_t i = 0; i < page.n; i++) {
-            struct ld_users users LD_AUTO(ld_users_done) = {.n = 0};
-            bool has_image = false;
-
-            if (ld_store_layer_users(core->store, page.item[i].sid, &users, err) < 0)
-                return -1;
-            for (size_t k = 0; k < users.n && !has_image; k++)
-                has_image = strcmp(users.item[k].kind, "image") == 0;
-            use->unused_bytes += has_image ? 0 : page.item[i].bytes;
-        }
-        after = page.next;
-    } while (after);
-    return 0;
-}
-
 int ld_disk_use_get(struct ld_core *core, const bool *cancel, struct ld_disk_use *ret,
                     struct ld_err *err)
 {
-    struct ld_disk_use use = {.unused_bytes = 0};
+    struct ld_disk_use use = {.writable_count = 0};
     struct walk w = {.use = &use, .cancel = cancel};
     const struct ld_root *root = &core->root;
     int r;
 
-    if (ld_freeze_count(core, cancel, err) < 0 || ld_store_sums(core->store, &use.sums, err) < 0 ||
-        sum_unused(core, &use, err) < 0)
+    if (ld_freeze_count(core, cancel, err) < 0 || ld_store_sums(core->store, &use.sums, err) < 0)
         return -1;
+    use.trash = (struct ld_usage){.bytes = use.sums.trash_bytes, .inodes = use.sums.trash_inodes};
     r = count_folder(&w, root->w_fd, &use.writable, &use.writable_count);
     if (r == 0)
         r = count_folder(&w, root->volumes_fd, &use.volumes, NULL);

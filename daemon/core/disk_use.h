@@ -1,8 +1,8 @@
 /* Where the bytes below the data root are: for /v1/df. Blocking; any worker.
  *
  * Bytes are st_blocks x 512, hard links counted once. Committed layers are as the records have
- * them, all else is walked: when the daemon is idle the total is what du counts below the data
- * root.
+ * them, those that only the trash still needs under `trash`; all else is walked: when the daemon is
+ * idle the total is what du counts below the data root.
  */
 #pragma once
 
@@ -18,7 +18,6 @@ struct ld_core;
 
 struct ld_disk_use {
     struct ld_store_sums sums;
-    uint64_t unused_bytes; /* of layers that no image has */
     size_t writable_count;
     struct ld_usage writable, volumes, trash, quarantine, staging, blobs, other, total;
 };

@@ -5,6 +5,7 @@
 
 #include "daemon/base/mem.h"
 #include "daemon/base/parse.h"
+#include "daemon/core/config.h"
 #include "daemon/core/image_mount.h"
 #include "daemon/core/state.h"
 #include "daemon/core/trash.h"
@@ -134,6 +135,11 @@ int ld_image_remove(struct ld_core *core, const struct ld_write *w, const char *
         (!how->if_match || how->if_match == image.version) &&
         make_removable(core, w, &image, how->force, err) < 0)
         return -1;
+    if (!how->purge && core->config->trash_images_ms) {
+        what.keep_ns = (int64_t)core->config->trash_images_ms * 1000000;
+        if (ld_store_take_sid(core->store, &what.trash_sid, err) < 0)
+            return -1;
+    }
     if (ld_store_image_remove(core->store, w, &what, ret, err) < 0 &&
         (w->dry_run || !ld_core_make_room(core, err) ||
          ld_store_image_remove(core->store, w, &what, ret, err) < 0))

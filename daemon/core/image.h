@@ -23,10 +23,12 @@ int ld_image_tag(struct ld_core *core, const struct ld_write *w, const char *ima
 struct ld_image_removal {
     bool force; /* also when containers were made of it, when it is mounted, has several names */
     bool all_names; /* by id: also when it has several */
+    bool purge;     /* not to the trash */
     uint64_t if_match;
 };
 /* Worker, i:ID exclusive. `text` as the user wrote it: a reference is untagged, and the image goes
- * with its last one; an id means the image with all its names (several: only when told so). */
+ * with its last one; an id means the image with all its names (several: only when told so). It
+ * stays in the trash for as long as that is set to keep images. */
 int ld_image_remove(struct ld_core *core, const struct ld_write *w, const char *text,
                     const struct ld_image_removal *how, struct ld_removed *ret, struct ld_err *err);
 

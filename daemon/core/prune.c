@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "daemon/base/mem.h"
-#include "daemon/core/config.h"
 #include "daemon/core/container.h"
 #include "daemon/core/freeze.h"
 #include "daemon/core/image.h"
@@ -70,7 +69,8 @@ static int remove_volume(struct turn *t, const struct ld_write *w, struct ld_rem
 static int remove_image(struct turn *t, const struct ld_write *w, struct ld_removed *ret,
                         struct ld_err *err)
 {
-    struct ld_image_removal how = {.all_names = true, .if_match = t->version};
+    struct ld_image_removal how = {
+        .all_names = true, .purge = t->p->what->purge, .if_match = t->version};
 
     return ld_image_remove(t->p->core, w, t->id, &how, ret, err);
 }
@@ -121,16 +121,10 @@ static int run_turn(struct ld_op *op, struct ld_err *err)
 static void count_object(struct pruning *p, const struct ld_removed_object *object)
 {
     struct ld_pruned *out = p->out;
-    const struct ld_config *config = p->core->config;
-    /* A volume that goes with its container stays as long as that one does. */
-    uint64_t keep_ms = p->what->kind == LD_PRUNE_CONTAINERS ? config->trash_containers_ms
-                                                            : config->trash_volumes_ms;
-    bool is_kept =
-        !p->what->purge && keep_ms && object->has_dir && object->dir.place != LD_PLACE_LAYERS;
 
     out->objects++;
     out->bytes += object->bytes;
-    if (is_kept)
+    if (object->is_kept)
         out->trash_bytes += object->bytes;
     if (out->removed.n_objects < LD_PRUNE_LIST_MAX)
         ld_removed_add(&out->removed, object->kind, object->id, object->name)->bytes =

@@ -30,7 +30,7 @@ struct ld_prune {
     int64_t until_ns; /* made before; 0: at any time */
     bool all;         /* images, volumes: those with a name, too */
     bool volumes;     /* containers: their anonymous volumes, too */
-    bool purge;       /* containers, volumes: not to the trash */
+    bool purge;       /* not to the trash */
     const bool *cancel;
     void (*progress)(void *arg, const char *id, uint64_t looked_at); /* any thread; or NULL */
     void *progress_arg;

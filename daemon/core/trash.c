@@ -21,11 +21,13 @@
 #include "daemon/base/mem.h"
 #include "daemon/base/parse.h"
 #include "daemon/core/backing.h"
+#include "daemon/core/config.h"
 #include "daemon/core/fold.h"
 #include "daemon/core/freeze.h"
 #include "daemon/core/layer_names.h"
 #include "daemon/core/limits.h"
 #include "daemon/core/state.h"
+#include "daemon/image/ref.h"
 #include "daemon/jobs/lane.h"
 #include "daemon/jobs/loop.h"
 #include "daemon/jobs/op.h"
@@ -41,6 +43,8 @@ static int place_fd(const struct ld_core *core, enum ld_place place)
         return core->root.w_fd;
     case LD_PLACE_VOLUMES:
         return core->root.volumes_fd;
+    case LD_PLACE_NONE:
+        break;
     }
     return -EBADF;
 }
@@ -67,8 +71,8 @@ void ld_trash_take(struct ld_core *core, const struct ld_removed *removed)
 {
     for (size_t i = 0; i < removed->n; i++)
         ld_trash_take_one(core, &removed->item[i]);
-    if (removed->n)
-        ld_core_kick_reaper(core);
+    if (removed->n || removed->is_removed)
+        ld_core_kick_reaper(core); /* what is kept counts for the trash's bound */
 }
 
 static int measure(struct ld_core *core, struct ld_removed *removed, struct ld_err *err)
@@ -138,8 +142,15 @@ int ld_trash_usage(struct ld_core *core, const struct ld_trash *t, struct ld_usa
                    struct ld_err *err)
 {
     struct ld_usage usage = {.bytes = 0};
-    int r = ld_tree_usage(core->root.trash_fd, ld_sid_name(t->sid).text, &usage);
+    int r;
 
+    if (t->place == LD_PLACE_NONE) {
+        if (ld_store_trash_image_bytes(core->store, t->owner_id, &usage.bytes, err) < 0)
+            return -1;
+        *ret = usage;
+        return 0;
+    }
+    r = ld_tree_usage(core->root.trash_fd, ld_sid_name(t->sid).text, &usage);
     if (r < 0 && r != -ENOENT)
         return ld_err_sys(err, r, "count %s '%s' in the trash", t->kind,
                           t->owner_name ? t->owner_name : t->owner_id);
@@ -150,20 +161,57 @@ int ld_trash_usage(struct ld_core *core, const struct ld_trash *t, struct ld_usa
     return 0;
 }
 
-/* What a purge would delete. What the reaper takes meanwhile counts for nothing. */
-static int look_at(struct ld_core *core, const struct ld_trash *t, struct ld_removed *removed,
+/* An image's reference in full; NULL: the text is none. Free it. */
+static char *full_ref(const char *text)
+{
+    struct ld_err ignored = LD_ERR_INIT;
+    struct ld_reference ref;
+    char full[LD_REFERENCE_TEXT];
+
+    if (ld_reference_parse(text, &ref, &ignored) < 0 || ref.digest[0])
+        return NULL;
+    ld_reference_format(&ref, full);
+    return ld_strdup(full);
+}
+
+static int find(struct ld_core *core, const char *text, struct ld_trash *ret, struct ld_err *err)
+{
+    autofree char *ref = full_ref(text);
+
+    return ld_store_trash_find(core->store, text, ref, ret, err);
+}
+
+/* What a purge would delete. */
+struct look {
+    ld_sid *sid;
+    size_t n, cap;
+    struct ld_removed removed;
+};
+
+static void look_done(struct look *look)
+{
+    free(look->sid);
+    ld_removed_done(&look->removed);
+    *look = (struct look){.n = 0};
+}
+
+/* What the reaper takes meanwhile counts for nothing; an image has its layers counted later. */
+static int look_at(struct ld_core *core, const struct ld_trash *t, struct look *look,
                    struct ld_err *err)
 {
-    struct ld_removed_object *object = ld_removed_add(removed, t->kind, t->owner_id, t->owner_name);
+    struct ld_removed_object *object =
+        ld_removed_add(&look->removed, t->kind, t->owner_id, t->owner_name);
     struct ld_usage usage = {.bytes = 0};
 
-    if (ld_trash_usage(core, t, &usage, err) < 0)
+    if (t->place != LD_PLACE_NONE && ld_trash_usage(core, t, &usage, err) < 0)
         return -1;
     object->bytes = usage.bytes;
+    ld_grow(&look->sid, &look->cap, look->n + 1, sizeof(*look->sid));
+    look->sid[look->n++] = t->sid;
     return 0;
 }
 
-static int look_at_all(struct ld_core *core, struct ld_removed *removed, struct ld_err *err)
+static int look_at_all(struct ld_core *core, struct look *look, struct ld_err *err)
 {
     struct ld_trash_query query = {.after = 0};
 
@@ -173,7 +221,7 @@ static int look_at_all(struct ld_core *core, struct ld_removed *removed, struct 
         if (ld_store_trash_list(core->store, &query, &page, err) < 0)
             return -1;
         for (size_t i = 0; i < page.n; i++) {
-            if (look_at(core, &page.item[i], removed, err) < 0)
+            if (look_at(core, &page.item[i], look, err) < 0)
                 return -1;
         }
         query.after = page.next;
@@ -181,20 +229,44 @@ static int look_at_all(struct ld_core *core, struct ld_removed *removed, struct 
     return 0;
 }
 
+/* Layers that only these things need, each once. */
+static int look_at_layers(struct ld_core *core, const struct ld_write *w, struct look *look,
+                          struct ld_err *err)
+{
+    LD_AUTO(ld_removed_done) struct ld_removed gone = {.n = 0};
+
+    if (ld_store_trash_forget(core->store, w, look->sid, look->n, &gone, err) < 0)
+        return -1;
+    for (size_t i = 0; i < gone.n_objects; i++) {
+        const struct ld_removed_object *o = &gone.object[i];
+
+        if (o->has_dir && o->dir.place == LD_PLACE_LAYERS)
+            ld_removed_add(&look->removed, o->kind, o->id, o->name)->bytes = o->bytes;
+    }
+    return 0;
+}
+
+static int look(struct ld_core *core, const struct ld_write *w, const struct ld_trash *one,
+                struct ld_removed *ret, struct ld_err *err)
+{
+    LD_AUTO(look_done) struct look look = {.n = 0};
+
+    if ((one ? look_at(core, one, &look, err) : look_at_all(core, &look, err)) < 0 ||
+        look_at_layers(core, w, &look, err) < 0)
+        return -1;
+    *ret = ld_steal(&look.removed);
+    return 0;
+}
+
 int ld_trash_purge(struct ld_core *core, const struct ld_write *w, const char *text,
                    struct ld_removed *ret, struct ld_err *err)
 {
-    LD_AUTO(ld_removed_done) struct ld_removed removed = {.n = 0};
     LD_AUTO(ld_trash_done) struct ld_trash trash = {.sid = 0};
 
-    if (text && ld_store_trash_find(core->store, text, &trash, err) < 0)
+    if (text && find(core, text, &trash, err) < 0)
         return -1;
-    if (w->dry_run) {
-        if ((text ? look_at(core, &trash, &removed, err) : look_at_all(core, &removed, err)) < 0)
-            return -1;
-        *ret = ld_steal(&removed);
-        return 0;
-    }
+    if (w->dry_run)
+        return look(core, w, text ? &trash : NULL, ret, err);
     if (ld_store_trash_purge(core->store, w, trash.sid, err) < 0 &&
         (!ld_core_make_room(core, err) || ld_store_trash_purge(core->store, w, trash.sid, err) < 0))
         return -1;
@@ -204,28 +276,40 @@ int ld_trash_purge(struct ld_core *core, const struct ld_write *w, const char *t
 
 /* ---- restoring ---- */
 
-int ld_trash_admit(struct ld_core *core, const char *text, const char *name, struct ld_op *op,
-                   struct ld_trash *ret, struct ld_err *err)
+static int check_name(const struct ld_trash *t, const char *name, struct ld_err *err)
 {
-    LD_AUTO(ld_trash_done) struct ld_trash t = {.sid = 0};
-    char kind;
+    autofree char *ref = NULL;
 
-    if (name && !ld_name_is_valid(name)) {
+    if (t->place != LD_PLACE_NONE) {
+        if (ld_name_is_valid(name))
+            return 0;
         (void)ld_err_set(err, LD_E_INVALID, "the name '%s' is not valid", name);
         return ld_err_hint(err,
                            "names are [a-z0-9][a-z0-9_.-]*, at most 128 bytes, not 64 hex digits");
     }
-    if (ld_store_trash_find(core->store, text, &t, err) < 0)
+    ref = full_ref(name);
+    return ref ? 0 : ld_err_set(err, LD_E_INVALID, "'%s' is no name that an image can have", name);
+}
+
+int ld_trash_admit(struct ld_core *core, const char *text, const char *name, struct ld_op *op,
+                   struct ld_trash *ret, struct ld_err *err)
+{
+    static const char keys[] = {
+        [LD_PLACE_W] = 'c', [LD_PLACE_VOLUMES] = 'v', [LD_PLACE_NONE] = 'i'};
+    LD_AUTO(ld_trash_done) struct ld_trash t = {.sid = 0};
+
+    if (find(core, text, &t, err) < 0)
         return -1;
     if (t.place == LD_PLACE_LAYERS)
         return ld_err_set(err, LD_E_CONFLICT, "layer %s can't be restored: it is being deleted",
                           t.owner_id);
-    kind = t.place == LD_PLACE_W ? 'c' : 'v';
+    if (name && check_name(&t, name, err) < 0)
+        return -1;
     if (!name)
         name = t.owner_name;
-    ld_op_key(op, LD_EXCLUSIVE, "%c:%s", kind, t.owner_id);
-    if (name)
-        ld_op_key(op, LD_EXCLUSIVE, "n:%c:%s", kind, name);
+    ld_op_key(op, LD_EXCLUSIVE, "%c:%s", keys[t.place], t.owner_id);
+    if (name && t.place != LD_PLACE_NONE)
+        ld_op_key(op, LD_EXCLUSIVE, "n:%c:%s", keys[t.place], name);
     *ret = ld_steal(&t);
     return 0;
 }
@@ -238,11 +322,21 @@ static int not_there(const struct ld_trash *t, struct ld_err *err)
     return ld_err_hint(err, "or on its way into the trash: look at what is in it");
 }
 
+static int record(struct ld_core *core, const struct ld_write *w, ld_sid sid, const char *name,
+                  struct ld_restored *ret, struct ld_err *err)
+{
+    return ld_store_trash_restore(core->store, w, sid, name, ret, err) < 0 &&
+                   (!ld_core_make_room(core, err) ||
+                    ld_store_trash_restore(core->store, w, sid, name, ret, err) < 0)
+               ? -1
+               : 0;
+}
+
 /* The directory first, named in the transaction, so that it is on disk before the record says so.
  * Until then the start takes it to the trash again. Where it is not in the trash yet, who removed
  * it is about to move it there. */
 static int bring_back(struct ld_core *core, const struct ld_write *w, const struct ld_trash *t,
-                      const char *name, struct ld_err *err)
+                      const char *name, struct ld_restored *ret, struct ld_err *err)
 {
     struct ld_sid_text dir = ld_sid_name(t->sid);
     struct ld_gone gone = {.sid = t->sid, .place = t->place};
@@ -255,9 +349,7 @@ static int bring_back(struct ld_core *core, const struct ld_write *w, const stru
                                             t->owner_name ? t->owner_name : t->owner_id);
     with.dirs = &to;
     with.n_dirs = 1;
-    if (ld_store_trash_restore(core->store, &with, t->sid, name, err) < 0 &&
-        (!ld_core_make_room(core, err) ||
-         ld_store_trash_restore(core->store, &with, t->sid, name, err) < 0)) {
+    if (record(core, &with, t->sid, name, ret, err) < 0) {
         ld_trash_take_one(core, &gone);
         return -1;
     }
@@ -267,16 +359,19 @@ static int bring_back(struct ld_core *core, const struct ld_write *w, const stru
 /* The reaper looks for pins after the row says that it may delete: what is pinned and may still be
  * restored then is out of its reach. */
 int ld_trash_restore(struct ld_core *core, const struct ld_write *w, const struct ld_trash *t,
-                     const char *name, struct ld_err *err)
+                     const char *name, struct ld_restored *ret, struct ld_err *err)
 {
     LD_AUTO(ld_trash_done) struct ld_trash now = {.sid = 0};
+    autofree char *ref = name && t->place == LD_PLACE_NONE ? full_ref(name) : NULL;
     int rc;
 
     ld_pins_add(core->pins, &t->sid, 1);
-    rc = ld_store_trash_find(core->store, t->owner_id, &now, err);
-    if (rc == 0)
-        rc = now.sid == t->sid && ld_trash_is_restorable(&now) ? bring_back(core, w, t, name, err)
-                                                               : not_there(t, err);
+    rc = ld_store_trash_find(core->store, t->owner_id, NULL, &now, err);
+    if (rc == 0 && (now.sid != t->sid || !ld_trash_is_restorable(&now)))
+        rc = not_there(t, err);
+    else if (rc == 0)
+        rc = t->place == LD_PLACE_NONE ? record(core, w, t->sid, ref, ret, err)
+                                       : bring_back(core, w, t, name, ret, err);
     ld_pins_drop(core->pins, &t->sid, 1);
     return rc;
 }
@@ -331,6 +426,8 @@ static int delete_one(struct ld_core *core, const struct ld_trash *t, const bool
     struct ld_gone gone = {.sid = t->sid, .place = t->place};
     struct ld_sid_text name = ld_sid_name(t->sid);
 
+    if (t->place == LD_PLACE_NONE)
+        return 0; /* its layers leave with its row */
     if (ld_pins_wait(core->pins, t->sid) || !ld_mounts_let_go(core->mounts, t->sid))
         return -EBUSY;
     ld_trash_take_one(core, &gone); /* the removal itself may have failed to */
@@ -373,6 +470,30 @@ static void reap_page(struct ld_reaper *r, const struct ld_trash_page *page, ld_
     }
 }
 
+/* What has come since is measured first, while it lies there unchanged. */
+static int keep_bound(struct ld_reaper *r, struct ld_err *err)
+{
+    struct ld_trash_query query = {.only_uncounted = true};
+
+    if (!r->core->config->trash_max_bytes)
+        return 0;
+    do {
+        struct ld_trash_page page LD_AUTO(ld_trash_page_done) = {.n = 0};
+
+        if (ld_store_trash_list(r->core->store, &query, &page, err) < 0)
+            return -1;
+        for (size_t i = 0; i < page.n && !ld_flag_is_set(&r->cancel); i++) {
+            struct ld_usage usage = {.bytes = 0};
+
+            if (ld_trash_usage(r->core, &page.item[i], &usage, err) < 0 ||
+                ld_store_trash_set_bytes(r->core->store, page.item[i].sid, usage.bytes, err) < 0)
+                return -1;
+        }
+        query.after = page.next;
+    } while (query.after && !ld_flag_is_set(&r->cancel));
+    return ld_store_trash_bound(r->core->store, r->core->config->trash_max_bytes, err);
+}
+
 static void run(struct ld_job *job)
 {
     struct ld_reaper *r = (struct ld_reaper *)((char *)job - offsetof(struct ld_reaper, job));
@@ -381,7 +502,8 @@ static void run(struct ld_job *job)
 
     r->was_held = false;
     (void)!ld_each_name(r->core->root.trash_fd, delete_unrecorded, r); /* the next round goes on */
-    (void)ld_store_trash_expire(r->core->store, ld_now_ns(), &err);    /* a failure ends the loop */
+    if (ld_store_trash_expire(r->core->store, ld_now_ns(), &err) == 0)
+        (void)keep_bound(r, &err); /* a failure ends the loop */
     while (!err.code && !ld_flag_is_set(&r->cancel)) {
         struct ld_trash_page page LD_AUTO(ld_trash_page_done) = {.n = 0};
         struct ld_removed removed LD_AUTO(ld_removed_done) = {.n = 0};
@@ -391,7 +513,7 @@ static void run(struct ld_job *job)
         if (ld_store_trash_list(r->core->store, &query, &page, &err) < 0)
             break;
         reap_page(r, &page, gone, &n);
-        if (n && ld_store_trash_forget(r->core->store, gone, n, &removed, &err) < 0)
+        if (n && ld_store_trash_forget(r->core->store, &LD_WRITE_SELF, gone, n, &removed, &err) < 0)
             break;
         ld_trash_take(r->core, &removed);
         if (n)

@@ -15,6 +15,7 @@ struct ld_gone;
 struct ld_op;
 struct ld_reaper;
 struct ld_removed;
+struct ld_restored;
 struct ld_trash;
 struct ld_usage;
 struct ld_write;
@@ -32,21 +33,23 @@ int ld_trash_finish(struct ld_core *core, const struct ld_write *w, struct ld_re
 
 /* What is in the trash (by id, name or prefix; NULL: everything) is deleted now instead of later:
  * it is never restored, the reaper is awake, the space comes back while it works. A dry run leaves
- * all as it is and fills *ret, with the bytes it walks for. Any worker. not_found; conflict:
- * ambiguous. */
+ * all as it is and fills *ret, with the bytes it walks for and the layers that would leave with all
+ * of it. Any worker. not_found; conflict: ambiguous. */
 int ld_trash_purge(struct ld_core *core, const struct ld_write *w, const char *text,
                    struct ld_removed *ret, struct ld_err *err);
-/* A container or volume of which nothing is deleted yet. */
+/* A container, volume or image of which nothing is deleted yet. */
 bool ld_trash_is_restorable(const struct ld_trash *trash);
-/* Which container or volume is to be restored, its key and that of the name it is going to have.
- * Loop. not_found; conflict: ambiguous, or a layer. */
+/* What is to be restored, its key and that of the name it is going to have. Loop. invalid: the
+ * name; not_found; conflict: ambiguous, or a layer. */
 int ld_trash_admit(struct ld_core *core, const char *text, const char *name, struct ld_op *op,
                    struct ld_trash *ret, struct ld_err *err);
-/* It lives again with its data, under another name unless that is NULL. Killed in the middle, the
- * next start has it in the trash as before. Any worker; the codes of ld_store_trash_restore. */
+/* It lives again with its data, under another name unless that is NULL. *ret: the names of an
+ * image. Killed in the middle, the next start has it in the trash as before. Any worker; the codes
+ * of ld_store_trash_restore. */
 int ld_trash_restore(struct ld_core *core, const struct ld_write *w, const struct ld_trash *trash,
-                     const char *name, struct ld_err *err);
-/* What it holds on disk: a walk. Nothing where the reaper was faster. */
+                     const char *name, struct ld_restored *ret, struct ld_err *err);
+/* What it holds on disk: a walk; of an image, the layers that would go with it. Nothing where the
+ * reaper was faster. */
 int ld_trash_usage(struct ld_core *core, const struct ld_trash *trash, struct ld_usage *ret,
                    struct ld_err *err);
 

@@ -252,7 +252,8 @@ static int check_base(struct ld_tx *tx, const struct ld_container *c, bool is_cl
     int rc = 1;
 
     if (c->image_id && !is_clone)
-        rc = exists(tx->db, "SELECT 1 FROM images WHERE id = ?1", c->image_id, err);
+        rc = exists(tx->db, "SELECT 1 FROM images WHERE id = ?1 AND removed_ns IS NULL",
+                    c->image_id, err);
     if (ld_want_row(rc, "image", c->image_id, err) < 0)
         return -1;
     if (c->parent_sid != 0)

@@ -3,6 +3,10 @@
  * An image is its config's digest and a tip. References are rows of their own; an image without one
  * is dangling and stays until it is removed. `version` counts what a user sees of an image: its
  * references.
+ *
+ * A removed image that can be restored keeps its row, and with it its layers, with removed_ns set
+ * until the trash forgets it; the names it had are in removed_refs. It is found by nobody but the
+ * trash, and by an import of the same image: that makes it live again.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -27,27 +31,51 @@ static void read_image(sqlite3_stmt *stmt, struct ld_image *image)
     image->config = ld_col_blob(stmt, 3, &image->config_len);
 }
 
-static int read_refs(struct ld_db *db, const char *id, struct ld_image *image, struct ld_err *err)
+static void add_text(char ***list, size_t *n, size_t *cap, char *take_text)
 {
-    autosql stmt = ld_sql(db, "SELECT name FROM refs WHERE image_id = ?1 ORDER BY name", err);
+    ld_grow(list, cap, *n + 1, sizeof(**list));
+    (*list)[(*n)++] = take_text;
+}
+
+/* Appends the names that a statement of an image's id gives. */
+static int read_names(sqlite3_stmt *stmt, const char *id, char ***list, size_t *n,
+                      struct ld_err *err)
+{
     size_t cap = 0;
     int rc;
 
     if (!stmt)
         return -1;
     ld_bind(stmt, 1, id);
-    while ((rc = ld_sql_next(stmt, err)) > 0) {
-        ld_grow(&image->refs, &cap, image->n_refs + 1, sizeof(*image->refs));
-        image->refs[image->n_refs++] = ld_col_text(stmt, 0);
-    }
+    while ((rc = ld_sql_next(stmt, err)) > 0)
+        add_text(list, n, &cap, ld_col_text(stmt, 0));
     return rc;
+}
+
+static int read_refs(struct ld_db *db, const char *id, struct ld_image *image, struct ld_err *err)
+{
+    autosql stmt = ld_sql(db, "SELECT name FROM refs WHERE image_id = ?1 ORDER BY name", err);
+
+    return read_names(stmt, id, &image->refs, &image->n_refs, err);
+}
+
+int ld_image_removed_refs(struct ld_db *db, const char *id, char ***ret, size_t *ret_n,
+                          struct ld_err *err)
+{
+    autosql stmt =
+        ld_sql(db, "SELECT name FROM removed_refs WHERE image_id = ?1 ORDER BY name", err);
+
+    return read_names(stmt, id, ret, ret_n, err);
 }
 
 /* 1: found, with everything; 0: no such image. */
 static int get_image(struct ld_db *db, const char *id, struct ld_image *ret, struct ld_err *err)
 {
     LD_AUTO(ld_image_done) struct ld_image image = {0};
-    autosql stmt = ld_sql(db, "SELECT " COLUMNS ", manifest FROM images WHERE id = ?1", err);
+    autosql stmt = ld_sql(db,
+                          "SELECT " COLUMNS ", manifest FROM images"
+                          " WHERE id = ?1 AND removed_ns IS NULL",
+                          err);
     int rc;
 
     if (!stmt)
@@ -111,7 +139,8 @@ static int find_prefix(struct ld_db *db, const char *hex, char **ret_id, struct 
 {
     autosql stmt = ld_sql(db,
                           "SELECT id FROM images WHERE id >= 'sha256:' || ?1"
-                          " AND id < 'sha256:' || ?1 || 'g' ORDER BY id LIMIT 9",
+                          " AND id < 'sha256:' || ?1 || 'g' AND removed_ns IS NULL"
+                          " ORDER BY id LIMIT 9",
                           err);
 
     if (!stmt)
@@ -142,7 +171,7 @@ static int list_images(struct ld_db *db, const struct ld_image_query *query,
 {
     autosql stmt =
         ld_sql(db,
-               "SELECT " COLUMNS " FROM images i WHERE seq > ?1"
+               "SELECT " COLUMNS " FROM images i WHERE seq > ?1 AND removed_ns IS NULL"
                " AND (?2 IS NULL OR EXISTS(SELECT 1 FROM refs"
                "   WHERE image_id = i.id AND name GLOB ?2))"
                " AND (?3 = 0 OR (?3 > 0) = NOT EXISTS(SELECT 1 FROM refs WHERE image_id = i.id))"
@@ -304,28 +333,72 @@ static int insert_image(struct ld_tx *tx, const struct ld_image *image, ld_sid t
     return ld_sql_done(stmt, err);
 }
 
+static int bump_version(struct ld_tx *tx, const char *id, struct ld_err *err)
+{
+    autosql stmt = ld_sql(tx->db, "UPDATE images SET version = version + 1 WHERE id = ?1", err);
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, id);
+    return ld_sql_done(stmt, err);
+}
+
+static int run_with_id(struct ld_tx *tx, const char *text, const char *id, struct ld_err *err)
+{
+    autosql stmt = ld_sql(tx->db, text, err);
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, id);
+    return ld_sql_done(stmt, err);
+}
+
+/* A removed image lives again; its names are the caller's. */
+static int revive(struct ld_tx *tx, const char *id, struct ld_err *err)
+{
+    if (run_with_id(tx, "UPDATE images SET removed_ns = NULL WHERE id = ?1", id, err) < 0 ||
+        run_with_id(tx, "DELETE FROM removed_refs WHERE image_id = ?1", id, err) < 0 ||
+        run_with_id(tx, "DELETE FROM trash WHERE owner_id = ?1 AND kind = 'image'", id, err) < 0)
+        return -1;
+    return bump_version(tx, id, err);
+}
+
+/* One that is in the trash came here again just now, with none of the names it had. */
+static int revive_as_new(struct ld_tx *tx, const struct ld_image *image, struct ld_err *err)
+{
+    autosql stmt = ld_sql(tx->db, "UPDATE images SET created_ns = ?2 WHERE id = ?1", err);
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, image->id);
+    ld_bind(stmt, 2, image->created_ns ? image->created_ns : tx->now_ns);
+    return ld_sql_done(stmt, err) < 0 ? -1 : revive(tx, image->id, err);
+}
+
 /* The same config means the same chain, so the image stays as it is. The first manifest is kept. */
 static int keep_image(struct ld_tx *tx, const struct ld_image *image, ld_sid tip, bool *ret_found,
                       struct ld_err *err)
 {
-    autosql find = ld_sql(tx->db, "SELECT coalesce(tip_sid, 0) FROM images WHERE id = ?1", err);
+    autosql find =
+        ld_sql(tx->db, "SELECT tip_sid, removed_ns IS NOT NULL FROM images WHERE id = ?1", err);
     autosql stmt = NULL;
-    int64_t old_tip = 0;
     int rc;
 
     if (!find)
         return -1;
     ld_bind(find, 1, image->id);
-    rc = ld_sql_int(find, &old_tip, err);
+    rc = ld_sql_next(find, err);
     if (rc < 0)
         return -1;
     *ret_found = rc > 0;
     if (rc == 0)
         return 0;
-    if ((ld_sid)old_tip != tip)
+    if (ld_col_u64(find, 0) != tip)
         return ld_err_set(err, LD_E_CONFLICT,
-                          "image '%s' stands on layer %lld, not on %" LD_PRI_SID, image->id,
-                          (long long)old_tip, tip);
+                          "image '%s' stands on layer %" LD_PRI_SID ", not on %" LD_PRI_SID,
+                          image->id, ld_col_u64(find, 0), tip);
+    if (ld_col_int(find, 1) && revive_as_new(tx, image, err) < 0)
+        return -1;
     stmt = ld_sql(tx->db,
                   "UPDATE images SET manifest = ?2, media_type = ?3"
                   " WHERE id = ?1 AND manifest IS NULL AND ?2 IS NOT NULL",
@@ -335,16 +408,6 @@ static int keep_image(struct ld_tx *tx, const struct ld_image *image, ld_sid tip
     ld_bind(stmt, 1, image->id);
     ld_bind_blob(stmt, 2, image->manifest, image->manifest_len);
     ld_bind(stmt, 3, image->media_type);
-    return ld_sql_done(stmt, err);
-}
-
-static int bump_version(struct ld_tx *tx, const char *id, struct ld_err *err)
-{
-    autosql stmt = ld_sql(tx->db, "UPDATE images SET version = version + 1 WHERE id = ?1", err);
-
-    if (!stmt)
-        return -1;
-    ld_bind(stmt, 1, id);
     return ld_sql_done(stmt, err);
 }
 
@@ -447,7 +510,7 @@ static int check_image(struct ld_tx *tx, const char *id, uint64_t if_match, ld_s
 {
     autosql stmt = ld_sql(tx->db,
                           "SELECT version, tip_sid, (SELECT count(*) FROM refs WHERE image_id = ?1)"
-                          " FROM images WHERE id = ?1",
+                          " FROM images WHERE id = ?1 AND removed_ns IS NULL",
                           err);
     int rc;
 
@@ -510,9 +573,7 @@ static int drop_ref(struct ld_tx *tx, const char *ref, const char *id, struct ld
     ld_bind(stmt, 1, ref);
     if (ld_sql_done(stmt, err) < 0 || bump_version(tx, id, err) < 0)
         return -1;
-    ld_grow(&removed->untagged, &removed->cap_untagged, removed->n_untagged + 1,
-            sizeof(*removed->untagged));
-    removed->untagged[removed->n_untagged++] = ld_strdup(ref);
+    add_text(&removed->untagged, &removed->n_untagged, &removed->cap_untagged, ld_strdup(ref));
     (void)ld_removed_add(removed, "reference", id, ref);
     return ld_tx_note(
         tx, &(struct ld_note){.type = "image.untag", .kind = "image", .id = id, .name = ref}, err);
@@ -554,33 +615,65 @@ static int refuse_used(struct ld_tx *tx, const char *id, struct ld_err *err)
     return ld_users_details(&users, err);
 }
 
-static int delete_image(struct ld_tx *tx, const char *id, ld_sid tip, struct ld_removed *removed,
-                        struct ld_err *err)
+/* Its row and its layers stay. */
+static int trash_image(struct ld_tx *tx, const struct ld_image *image, ld_sid tip,
+                       const struct ld_image_remove *what, struct ld_removed *removed,
+                       struct ld_err *err)
 {
-    LD_AUTO(ld_image_done) struct ld_image refs = {0};
-    autosql stmt = NULL;
+    struct ld_gone none = {.sid = what->trash_sid, .place = LD_PLACE_NONE};
+    struct ld_note owner = {
+        .kind = "image", .id = image->id, .name = image->n_refs > 0 ? image->refs[0] : NULL};
+    autosql stmt = ld_sql(
+        tx->db, "UPDATE images SET removed_ns = ?2, version = version + 1 WHERE id = ?1", err);
 
-    if (read_refs(tx->db, id, &refs, err) < 0)
-        return -1;
-    for (size_t i = 0; i < refs.n_refs; i++) {
-        if (drop_ref(tx, refs.refs[i], id, removed, err) < 0)
-            return -1;
-    }
-    stmt = ld_sql(tx->db, "DELETE FROM images WHERE id = ?1", err);
     if (!stmt)
         return -1;
-    ld_bind(stmt, 1, id);
-    (void)ld_removed_add(removed, "image", id, refs.n_refs > 0 ? refs.refs[0] : NULL);
+    ld_bind(stmt, 1, image->id);
+    ld_bind(stmt, 2, tx->now_ns);
     if (ld_sql_done(stmt, err) < 0 ||
-        ld_tx_note(tx,
+        ld_trash_add(tx, none, &owner, what->keep_ns, removed, err) < 0)
+        return -1;
+    for (size_t i = 0; i < image->n_refs; i++) {
+        autosql ref = ld_sql(tx->db, "INSERT INTO removed_refs VALUES(?1, ?2)", err);
+
+        if (!ref)
+            return -1;
+        ld_bind(ref, 1, image->refs[i]);
+        ld_bind(ref, 2, image->id);
+        if (ld_sql_done(ref, err) < 0)
+            return -1;
+    }
+    return tx->w->dry_run ? ld_layers_dead_bytes(
+                                tx->db, tip, &removed->object[removed->n_objects - 1].bytes, err)
+                          : 0;
+}
+
+static int delete_image(struct ld_tx *tx, const char *id, ld_sid tip,
+                        const struct ld_image_remove *what, struct ld_removed *removed,
+                        struct ld_err *err)
+{
+    LD_AUTO(ld_image_done) struct ld_image image = {.id = ld_strdup(id)};
+
+    if (read_refs(tx->db, id, &image, err) < 0)
+        return -1;
+    for (size_t i = 0; i < image.n_refs; i++) {
+        if (drop_ref(tx, image.refs[i], id, removed, err) < 0)
+            return -1;
+    }
+    if (ld_tx_note(tx,
                    &(struct ld_note){.type = "image.remove",
                                      .kind = "image",
                                      .id = id,
-                                     .name = refs.n_refs > 0 ? refs.refs[0] : NULL},
+                                     .name = image.n_refs > 0 ? image.refs[0] : NULL},
                    err) < 0)
         return -1;
     removed->is_removed = true;
-    return ld_layers_release(tx, tip, removed, err);
+    if (what->keep_ns > 0)
+        return trash_image(tx, &image, tip, what, removed, err);
+    (void)ld_removed_add(removed, "image", id, image.n_refs > 0 ? image.refs[0] : NULL);
+    return run_with_id(tx, "DELETE FROM images WHERE id = ?1", id, err) < 0
+               ? -1
+               : ld_layers_release(tx, tip, removed, err);
 }
 
 static int remove_image(struct ld_tx *tx, void *arg, struct ld_err *err)
@@ -610,7 +703,7 @@ static int remove_image(struct ld_tx *tx, void *arg, struct ld_err *err)
     }
     if (!what->force && refuse_used(tx, id, err) < 0)
         return -1;
-    return delete_image(tx, id, tip, &removal->removed, err);
+    return delete_image(tx, id, tip, what, &removal->removed, err);
 }
 
 int ld_store_image_remove(struct ld_store *store, const struct ld_write *w,
@@ -625,4 +718,74 @@ int ld_store_image_remove(struct ld_store *store, const struct ld_write *w,
     }
     *ret_removed = removal.removed;
     return 0;
+}
+
+/* ---- the trash ---- */
+
+/* Unless another image has it by now. */
+static int give_name_back(struct ld_tx *tx, const char *id, const char *name,
+                          struct ld_restored *ret, struct ld_err *err)
+{
+    autofree char *other = NULL;
+    int rc = find_ref(tx->db, name, &other, err);
+
+    if (rc < 0 || (rc == 0 && point_ref(tx, name, id, err) < 0))
+        return -1;
+    if (rc == 0)
+        add_text(&ret->refs, &ret->n_refs, &ret->cap_refs, ld_strdup(name));
+    else
+        add_text(&ret->taken, &ret->n_taken, &ret->cap_taken, ld_strdup(name));
+    return 0;
+}
+
+static int give_names_back(struct ld_tx *tx, const char *id, const struct ld_image *old,
+                           const char *name, struct ld_restored *ret, struct ld_err *err)
+{
+    if (name) {
+        if (give_name_back(tx, id, name, ret, err) < 0)
+            return -1;
+        if (ret->n_taken == 0)
+            return 0;
+        (void)ld_err_set(err, LD_E_EXISTS, "the name '%s' is taken by another image", name);
+        return ld_err_hint(err, "restore it under another name");
+    }
+    for (size_t i = 0; i < old->n_refs; i++) {
+        if (give_name_back(tx, id, old->refs[i], ret, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int ld_image_restore(struct ld_tx *tx, const char *id, const char *name, struct ld_restored *ret,
+                     struct ld_err *err)
+{
+    LD_AUTO(ld_image_done) struct ld_image old = {0};
+    LD_AUTO(ld_restored_done) struct ld_restored restored = {0};
+    struct ld_note note = {.type = "image.restore", .kind = "image", .id = id};
+
+    if (ld_image_removed_refs(tx->db, id, &old.refs, &old.n_refs, err) < 0 ||
+        revive(tx, id, err) < 0 || give_names_back(tx, id, &old, name, &restored, err) < 0)
+        return -1;
+    note.name = restored.n_refs > 0 ? restored.refs[0] : NULL;
+    if (ld_tx_note(tx, &note, err) < 0)
+        return -1;
+    *ret = ld_steal(&restored);
+    return 0;
+}
+
+int ld_image_destroy(struct ld_tx *tx, const char *id, struct ld_removed *removed,
+                     struct ld_err *err)
+{
+    autosql stmt = ld_sql(tx->db,
+                          "DELETE FROM images WHERE id = ?1 AND removed_ns IS NOT NULL"
+                          " RETURNING coalesce(tip_sid, 0)",
+                          err);
+    int64_t tip = 0;
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, id);
+    if (ld_sql_int(stmt, &tip, err) < 0)
+        return -1;
+    return ld_layers_release(tx, (ld_sid)tip, removed, err);
 }

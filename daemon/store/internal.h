@@ -118,6 +118,23 @@ int ld_trash_add(struct ld_tx *tx, struct ld_gone gone, const struct ld_note *ow
                  int64_t keep_ns, struct ld_removed *removed, struct ld_err *err) ld_must_check;
 int ld_layers_release(struct ld_tx *tx, ld_sid tip, struct ld_removed *removed,
                       struct ld_err *err) ld_must_check;
+/* Bytes of the layers from `tip` downwards on which nothing but what is in the trash stands. */
+int ld_layers_dead_bytes(struct ld_db *db, ld_sid tip, uint64_t *ret,
+                         struct ld_err *err) ld_must_check;
+/* What can still be restored takes: its directories, as far as they are counted, and the layers
+ * that nothing else needs but what is being deleted. */
+int ld_trash_kept_bytes(struct ld_db *db, uint64_t *ret, struct ld_err *err) ld_must_check;
+
+/* An image in the trash. trash: its removal, `sid` its place in the list. restored: it lives again
+ * with those of its names that are free, or with `name` alone (exists: that is not). destroy: its
+ * row goes with the layers that only it needed. refs: the names it had, sorted. bytes: of the
+ * layers that would leave with it. */
+int ld_image_restore(struct ld_tx *tx, const char *id, const char *name, struct ld_restored *ret,
+                     struct ld_err *err) ld_must_check;
+int ld_image_destroy(struct ld_tx *tx, const char *id, struct ld_removed *removed,
+                     struct ld_err *err) ld_must_check;
+int ld_image_removed_refs(struct ld_db *db, const char *id, char ***ret, size_t *ret_n,
+                          struct ld_err *err) ld_must_check;
 
 /* The blob kept of a layer, in place of any other; no blob. */
 int ld_blob_put(struct ld_tx *tx, ld_sid sid, const struct ld_kept_blob *blob,

@@ -1,7 +1,7 @@
 /* Layers: lookups, chains, who uses them, and their release when nobody does.
  *
  * A chain is the parent pointers. A layer lives as long as another layer, an image, a snapshot or a
- * container (a restorable one in the trash too) stands on it, or a container may have it mounted
+ * container (restorable ones in the trash too) stands on it, or a container may have it mounted
  * (folds.c); whoever takes the last of these away calls ld_layers_release in the same transaction.
  */
 #include <stdlib.h>
@@ -153,7 +153,7 @@ int ld_store_layer_users(struct ld_store *store, ld_sid sid, struct ld_users *re
                   "  VALUES(?1) UNION"
                   "  SELECT l.sid FROM above a JOIN layers l ON l.parent_sid = a.sid)"
                   "SELECT 'image', i.id, (SELECT min(name) FROM refs WHERE image_id = i.id)"
-                  "  FROM above JOIN images i ON i.tip_sid = above.sid"
+                  "  FROM above JOIN images i ON i.tip_sid = above.sid AND i.removed_ns IS NULL"
                   " UNION ALL SELECT 'container', c.id, c.name"
                   "  FROM above JOIN containers c ON c.parent_sid = above.sid"
                   " UNION ALL SELECT 'snapshot', s.id, s.name"
@@ -365,5 +365,53 @@ int ld_layers_release(struct ld_tx *tx, ld_sid tip, struct ld_removed *removed, 
             return -1;
         tip = layer.parent_sid;
     }
+    return 0;
+}
+
+/* 1: something that lives stands on the layer; 0: at most what is in the trash. */
+static int has_living(struct ld_db *db, ld_sid sid, struct ld_err *err)
+{
+    autosql stmt = ld_sql(db,
+                          "WITH RECURSIVE above(sid) AS ("
+                          "  VALUES(?1) UNION"
+                          "  SELECT l.sid FROM above a JOIN layers l ON l.parent_sid = a.sid)"
+                          "SELECT 1 FROM above a WHERE"
+                          " EXISTS(SELECT 1 FROM images WHERE tip_sid = a.sid"
+                          "   AND removed_ns IS NULL)"
+                          " OR EXISTS(SELECT 1 FROM containers WHERE parent_sid = a.sid"
+                          "   AND removed_ns IS NULL)"
+                          " OR EXISTS(SELECT 1 FROM snapshots s JOIN containers c"
+                          "   ON c.id = s.owner_id WHERE s.tip_sid = a.sid"
+                          "   AND c.removed_ns IS NULL)"
+                          " OR EXISTS(SELECT 1 FROM held WHERE layer_sid = a.sid) LIMIT 1",
+                          err);
+    int64_t one;
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, sid);
+    return ld_sql_int(stmt, &one, err);
+}
+
+int ld_layers_dead_bytes(struct ld_db *db, ld_sid tip, uint64_t *ret, struct ld_err *err)
+{
+    uint64_t bytes = 0;
+    size_t depth = 0;
+
+    /* No deeper than a chain may be: it could go round in a circle. */
+    while (tip != 0 && depth++ < LD_MAX_LAYERS) {
+        LD_AUTO(ld_layer_done) struct ld_layer layer = {0};
+        int rc = has_living(db, tip, err);
+
+        if (rc == 0)
+            rc = get_layer(db, tip, &layer, err);
+        else if (rc > 0)
+            break;
+        if (rc < 0)
+            return -1;
+        bytes += layer.bytes;
+        tip = layer.parent_sid;
+    }
+    *ret = bytes;
     return 0;
 }

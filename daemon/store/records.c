@@ -133,7 +133,15 @@ void ld_trash_done(struct ld_trash *trash)
     free(trash->kind);
     free(trash->owner_id);
     free(trash->owner_name);
+    free_texts(trash->refs, trash->n_refs);
     memset(trash, 0, sizeof(*trash));
+}
+
+void ld_restored_done(struct ld_restored *restored)
+{
+    free_texts(restored->refs, restored->n_refs);
+    free_texts(restored->taken, restored->n_taken);
+    memset(restored, 0, sizeof(*restored));
 }
 
 struct ld_removed_object *ld_removed_add(struct ld_removed *removed, const char *kind,
@@ -237,6 +245,8 @@ const char *ld_place_dir(enum ld_place place)
         return "w";
     case LD_PLACE_VOLUMES:
         return "volumes";
+    case LD_PLACE_NONE:
+        return "";
     }
     abort();
 }

@@ -176,19 +176,31 @@ struct ld_job_record {
     int64_t finished_ns;
 };
 
-/* Which directory of the data root a sid stands in. */
-enum ld_place { LD_PLACE_LAYERS, LD_PLACE_W, LD_PLACE_VOLUMES };
-const char *ld_place_dir(enum ld_place place); /* "layers", "w", "volumes" */
+/* Which directory of the data root a sid stands in; NONE: in none, it is an image's in the trash.
+ */
+enum ld_place { LD_PLACE_LAYERS, LD_PLACE_W, LD_PLACE_VOLUMES, LD_PLACE_NONE };
+const char *ld_place_dir(enum ld_place place); /* "layers", "w", "volumes", "" */
 
-/* Something whose removal was recorded and whose directory is (or is about to be) trash/SID. */
+/* Something whose removal was recorded and whose directory is (or is about to be) trash/SID. The
+ * layers of an image stay where they are. */
 struct ld_trash {
     ld_sid sid;
     enum ld_place place; /* where it comes from */
-    char *kind;          /* layer, container, volume, snapshot (of a volume) */
+    char *kind;          /* layer, container, volume, image, snapshot (of a volume) */
     char *owner_id;      /* its id; a layer's chain ID or NULL */
-    char *owner_name;
+    char *owner_name;    /* an image's: the first of its names */
     int64_t removed_ns;
     int64_t purge_ns; /* not deleted before; removed_ns: it may be half deleted */
+    char **refs;      /* of an image, sorted; filled by lists */
+    size_t n_refs;
+};
+
+/* Names that a restored image has again, and those that other images have taken meanwhile. */
+struct ld_restored {
+    char **refs;
+    size_t n_refs, cap_refs;
+    char **taken;
+    size_t n_taken, cap_taken;
 };
 
 /* What a removal took away: the directories that the caller now moves to trash/SID. */
@@ -201,9 +213,12 @@ struct ld_removed_object {
     char *kind;     /* container, volume, image, layer; "reference": of the image `id` */
     char *id;       /* a layer's chain ID, or NULL when it has none */
     char *name;     /* or NULL */
-    uint64_t bytes; /* of a layer as recorded; other directories are measured by the core */
+    uint64_t bytes; /* of a layer as recorded; other directories are measured by the core; of an
+                       image that is kept, on a dry run: of the layers that go to the trash with it
+                     */
     struct ld_gone dir;
     bool has_dir;
+    bool is_kept; /* in the trash, restorable */
 };
 struct ld_removed {
     struct ld_gone *item;
@@ -304,6 +319,7 @@ void ld_event_done(struct ld_event *event);
 void ld_job_record_done(struct ld_job_record *job);
 void ld_trash_done(struct ld_trash *trash);
 void ld_removed_done(struct ld_removed *removed);
+void ld_restored_done(struct ld_restored *restored);
 void ld_users_done(struct ld_users *users);
 void ld_image_usage_done(struct ld_image_usage *usage);
 void ld_layer_page_done(struct ld_layer_page *page);

@@ -225,8 +225,22 @@ static const char step_8[] =
 static const char step_9[] =
     "ALTER TABLE containers ADD COLUMN backing INTEGER NOT NULL DEFAULT 0;";
 
+/* Removed images that can be restored, with the names they had; what is in the trash is found by id
+ * and name, and by when its time is over. trash.bytes: what it takes, NULL until it is counted. */
+static const char step_10[] =
+    "ALTER TABLE images ADD COLUMN removed_ns INTEGER;"
+    "CREATE TABLE removed_refs("
+    "  name TEXT NOT NULL,"
+    "  image_id TEXT NOT NULL REFERENCES images(id) ON DELETE CASCADE,"
+    "  PRIMARY KEY(name, image_id)) STRICT, WITHOUT ROWID;"
+    "CREATE INDEX removed_refs_by_image ON removed_refs(image_id);"
+    "ALTER TABLE trash ADD COLUMN bytes INTEGER;"
+    "CREATE INDEX trash_by_owner ON trash(owner_id);"
+    "CREATE INDEX trash_by_name ON trash(owner_name) WHERE owner_name IS NOT NULL;"
+    "CREATE INDEX trash_kept ON trash(purge_ns) WHERE purge_ns > removed_ns;";
+
 static const char *const steps[] = {step_1, step_2, step_3, step_4, step_5,
-                                    step_6, step_7, step_8, step_9};
+                                    step_6, step_7, step_8, step_9, step_10};
 const struct ld_schema ld_schema = {.steps = steps, .n_steps = LD_ARRAY_LEN(steps)};
 
 static int read_pragma(struct ld_db *db, const char *text, int64_t *ret, struct ld_err *err)

@@ -179,9 +179,10 @@ struct ld_image_add {
 
 /* All images of an import or commit with their layers in one transaction. A later image may reuse
  * what an earlier one of the same call adds. An image that is there already stays as it is and
- * takes the references. conflict: a reused layer is gone or damaged, or a new one's chain ID came
- * meanwhile: plan again. exists: once.key has its object. That is the first image and once.answer.
- * Events: image.import or image.commit per image, image.tag per reference. */
+ * takes the references; one in the trash lives again, with these references alone. conflict: a
+ * reused layer is gone or damaged, or a new one's chain ID came meanwhile: plan again. exists:
+ * once.key has its object. That is the first image and once.answer. Events: image.import or
+ * image.commit per image, image.tag per reference. */
 int ld_store_image_add(struct ld_store *store, const struct ld_write *w,
                        const struct ld_image_add *adds, size_t n, struct ld_err *err);
 
@@ -218,10 +219,12 @@ struct ld_image_remove {
     bool all_refs; /* by id: even when it has several references */
     bool keep;     /* by ref: never the image (untag) */
     uint64_t if_match;
+    int64_t keep_ns;  /* how long it can be restored from the trash; 0: it is destroyed */
+    ld_sid trash_sid; /* one taken for that: its place in the trash */
 };
 /* not_found; in_use (details.users: containers); conflict (several references); precondition.
  * Layers that nothing else needs leave with it: their directories are in ret_removed, their trash
- * rows written. Events image.untag, image.remove. */
+ * rows written; where it is kept, they stay with it. Events image.untag, image.remove. */
 int ld_store_image_remove(struct ld_store *store, const struct ld_write *w,
                           const struct ld_image_remove *what, struct ld_removed *ret_removed,
                           struct ld_err *err);
@@ -499,31 +502,41 @@ int ld_store_volume_rollback(struct ld_store *store, const struct ld_write *w,
 struct ld_trash_query {
     uint64_t after;
     size_t limit;
-    bool only_due;         /* only what is to be deleted: never restored any more */
-    const char *kind;      /* NULL: any */
-    const char *name_glob; /* NULL: any */
+    bool only_due;       /* only what is to be deleted: never restored any more */
+    bool only_uncounted; /* only what can be restored, and lacks ld_store_trash_set_bytes */
+    const char *kind;    /* NULL: any */
 };
 int ld_store_trash_list(struct ld_store *store, const struct ld_trash_query *query,
                         struct ld_trash_page *ret, struct ld_err *err);
-/* By the object's id, its name, or a prefix of the id. not_found; conflict: ambiguous. */
-int ld_store_trash_find(struct ld_store *store, const char *text, struct ld_trash *ret,
-                        struct ld_err *err);
+/* By the object's id, its name (an image's: any that it had, in full, as `ref`; NULL: the text is
+ * no reference), or a prefix of the id. not_found; conflict: ambiguous. */
+int ld_store_trash_find(struct ld_store *store, const char *text, const char *ref,
+                        struct ld_trash *ret, struct ld_err *err);
 /* Their directories are deleted: the rows go. Unknown sids are skipped. What a restorable container
- * still held (layers) goes to ret_removed. */
-int ld_store_trash_forget(struct ld_store *store, const ld_sid *sids, size_t n,
-                          struct ld_removed *ret_removed, struct ld_err *err);
+ * or image still held (layers) goes to ret_removed. */
+int ld_store_trash_forget(struct ld_store *store, const struct ld_write *w, const ld_sid *sids,
+                          size_t n, struct ld_removed *ret_removed, struct ld_err *err);
+/* Bytes of the layers that would leave with an image in the trash if it alone were forgotten. */
+int ld_store_trash_image_bytes(struct ld_store *store, const char *id, uint64_t *ret,
+                               struct ld_err *err);
+/* What the directory of something in the trash takes. Not synced. */
+int ld_store_trash_set_bytes(struct ld_store *store, ld_sid sid, uint64_t bytes,
+                             struct ld_err *err);
+/* Until all that can be restored takes no more than that: what was removed first is deleted now.
+ * What is not counted counts for nothing. */
+int ld_store_trash_bound(struct ld_store *store, uint64_t max_bytes, struct ld_err *err);
 /* "Delete it now": sid 0 means everything. From then on it is not restored. not_found. */
 int ld_store_trash_purge(struct ld_store *store, const struct ld_write *w, ld_sid sid,
                          struct ld_err *err);
 /* The same for what is due at that time: the reaper's first step, so that nothing half deleted is
  * ever restored. */
 int ld_store_trash_expire(struct ld_store *store, int64_t due_ns, struct ld_err *err);
-/* A removed container or volume lives again, under another name unless that is NULL. The caller
- * renames trash/SID back first (and names that directory in w->dirs). not_found: no such row;
- * conflict: it is being deleted, or lacks what it needs; exists: its name is taken. Event
- * container.restore (volume.restore). */
+/* A removed container, volume or image lives again, under another name unless that is NULL. The
+ * caller renames trash/SID back first (and names that directory in w->dirs). An image gets those of
+ * its names that no other has by now: *ret. not_found: no such row; conflict: it is being deleted,
+ * or lacks what it needs; exists: the name is taken. Event container.restore (volume., image.). */
 int ld_store_trash_restore(struct ld_store *store, const struct ld_write *w, ld_sid sid,
-                           const char *name, struct ld_err *err);
+                           const char *name, struct ld_restored *ret, struct ld_err *err);
 
 /* What the records know of a sid, for the reconciliation at start. */
 enum ld_sid_owner { LD_SID_UNKNOWN, LD_SID_LAYER, LD_SID_CONTAINER, LD_SID_VOLUME, LD_SID_TRASH };
@@ -533,8 +546,10 @@ int ld_store_sid_owner(struct ld_store *store, ld_sid sid, enum ld_sid_owner *re
 /* ---- sums ---- */
 
 struct ld_store_sums {
-    uint64_t layers, layer_bytes, layer_inodes;
-    uint64_t shared_bytes; /* of layers that more than one image has */
+    uint64_t layers, layer_bytes, layer_inodes; /* that something living stands on, or nothing */
+    uint64_t shared_bytes;                      /* of layers that more than one image has */
+    uint64_t unused_bytes;                      /* of these layers: that no image has */
+    uint64_t trash_bytes, trash_inodes;         /* of those that only the trash still needs */
     uint64_t images, refs, containers, volumes, trash, damaged;
 };
 int ld_store_sums(struct ld_store *store, struct ld_store_sums *ret, struct ld_err *err);

@@ -9,11 +9,29 @@
 /* Each image with each layer of its chain; UNION, not ALL, ends even on a circle. */
 #define MEMBERS                                                                                    \
     "WITH RECURSIVE member(image, sid) AS ("                                                       \
-    "  SELECT seq, tip_sid FROM images WHERE tip_sid IS NOT NULL"                                  \
+    "  SELECT seq, tip_sid FROM images WHERE tip_sid IS NOT NULL AND removed_ns IS NULL"           \
     "  UNION"                                                                                      \
     "  SELECT m.image, l.parent_sid FROM member m JOIN layers l ON l.sid = m.sid"                  \
     "  WHERE l.parent_sid IS NOT NULL),"                                                           \
     " owners(sid, n) AS MATERIALIZED (SELECT sid, count(*) FROM member GROUP BY sid)"
+
+/* A chain CTE: the tips that the seeds select, and all layers below. */
+#define CHAINS(name, seeds)                                                                        \
+    name "(sid) AS (" seeds "  UNION SELECT l.parent_sid FROM " name                               \
+         " n JOIN layers l ON l.sid = n.sid WHERE l.parent_sid IS NOT NULL)"
+/* Tips of images, of containers and of their snapshots, as far as these are in the trash or not. */
+#define TIPS(removed_ns)                                                                           \
+    "  SELECT tip_sid FROM images WHERE tip_sid IS NOT NULL AND " removed_ns                       \
+    "  UNION SELECT parent_sid FROM containers WHERE parent_sid IS NOT NULL AND " removed_ns       \
+    "  UNION SELECT s.tip_sid FROM snapshots s JOIN containers c ON c.id = s.owner_id"             \
+    "    WHERE s.tip_sid IS NOT NULL AND c." removed_ns
+#define LIVING CHAINS("living", TIPS("removed_ns IS NULL") " UNION SELECT layer_sid FROM held")
+/* Layers that only the trash still needs. */
+#define DEAD                                                                                       \
+    LIVING "," CHAINS(                                                                             \
+        "removed", TIPS("removed_ns IS NOT NULL")) ","                                             \
+                                                   " dead(sid) AS MATERIALIZED (SELECT sid FROM "  \
+                                                   "removed EXCEPT SELECT sid FROM living)"
 
 int ld_store_sums(struct ld_store *store, struct ld_store_sums *ret, struct ld_err *err)
 {
@@ -24,15 +42,22 @@ int ld_store_sums(struct ld_store *store, struct ld_store_sums *ret, struct ld_e
     if (ld_read_begin(store, LD_READ_LIST, &read, err) < 0)
         return -1;
     stmt = ld_sql(read.db,
-                  MEMBERS " SELECT count(*), coalesce(sum(bytes), 0), coalesce(sum(inodes), 0),"
-                          " coalesce(sum(CASE WHEN o.n > 1 THEN bytes END), 0),"
-                          " (SELECT count(*) FROM images), (SELECT count(*) FROM refs),"
+                  MEMBERS "," DEAD " SELECT count(*) FILTER (WHERE d.sid IS NULL),"
+                          " coalesce(sum(bytes) FILTER (WHERE d.sid IS NULL), 0),"
+                          " coalesce(sum(inodes) FILTER (WHERE d.sid IS NULL), 0),"
+                          " coalesce(sum(bytes) FILTER (WHERE o.n > 1), 0),"
+                          " coalesce(sum(bytes) FILTER (WHERE o.n IS NULL AND d.sid IS NULL), 0),"
+                          " coalesce(sum(bytes) FILTER (WHERE d.sid IS NOT NULL), 0),"
+                          " coalesce(sum(inodes) FILTER (WHERE d.sid IS NOT NULL), 0),"
+                          " (SELECT count(*) FROM images WHERE removed_ns IS NULL),"
+                          " (SELECT count(*) FROM refs),"
                           " (SELECT count(*) FROM containers WHERE removed_ns IS NULL),"
                           " (SELECT count(*) FROM volumes WHERE removed_ns IS NULL),"
                           " (SELECT count(*) FROM trash), count(damage)"
                           " + (SELECT count(damage) FROM containers WHERE removed_ns IS NULL)"
                           " + (SELECT count(damage) FROM volumes WHERE removed_ns IS NULL)"
-                          " FROM layers l LEFT JOIN owners o ON o.sid = l.sid",
+                          " FROM layers l LEFT JOIN owners o ON o.sid = l.sid"
+                          " LEFT JOIN dead d ON d.sid = l.sid",
                   err);
     if (!stmt)
         return -1;
@@ -44,13 +69,48 @@ int ld_store_sums(struct ld_store *store, struct ld_store_sums *ret, struct ld_e
         .layer_bytes = ld_col_u64(stmt, 1),
         .layer_inodes = ld_col_u64(stmt, 2),
         .shared_bytes = ld_col_u64(stmt, 3),
-        .images = ld_col_u64(stmt, 4),
-        .refs = ld_col_u64(stmt, 5),
-        .containers = ld_col_u64(stmt, 6),
-        .volumes = ld_col_u64(stmt, 7),
-        .trash = ld_col_u64(stmt, 8),
-        .damaged = ld_col_u64(stmt, 9),
+        .unused_bytes = ld_col_u64(stmt, 4),
+        .trash_bytes = ld_col_u64(stmt, 5),
+        .trash_inodes = ld_col_u64(stmt, 6),
+        .images = ld_col_u64(stmt, 7),
+        .refs = ld_col_u64(stmt, 8),
+        .containers = ld_col_u64(stmt, 9),
+        .volumes = ld_col_u64(stmt, 10),
+        .trash = ld_col_u64(stmt, 11),
+        .damaged = ld_col_u64(stmt, 12),
     };
+    return 0;
+}
+
+int ld_trash_kept_bytes(struct ld_db *db, uint64_t *ret, struct ld_err *err)
+{
+    autosql stmt = ld_sql(
+        db,
+        "WITH RECURSIVE " LIVING ","
+        " kept(id) AS MATERIALIZED"
+        "   (SELECT owner_id FROM trash WHERE purge_ns > removed_ns)," CHAINS(
+            "needed",
+            "  SELECT tip_sid FROM images WHERE tip_sid IS NOT NULL"
+            "    AND removed_ns IS NOT NULL AND id IN kept"
+            "  UNION SELECT parent_sid FROM containers WHERE parent_sid IS NOT NULL"
+            "    AND removed_ns IS NOT NULL AND id IN kept"
+            "  UNION SELECT s.tip_sid FROM snapshots s JOIN containers c"
+            "    ON c.id = s.owner_id WHERE s.tip_sid IS NOT NULL"
+            "    AND c.removed_ns IS NOT NULL AND c.id IN kept") " SELECT (SELECT "
+                                                                 "coalesce(sum(bytes), 0) FROM "
+                                                                 "trash WHERE purge_ns > "
+                                                                 "removed_ns)"
+                                                                 " + (SELECT coalesce(sum(bytes), "
+                                                                 "0) FROM layers"
+                                                                 "    WHERE sid IN (SELECT sid "
+                                                                 "FROM needed EXCEPT SELECT sid "
+                                                                 "FROM living))",
+        err);
+    int64_t bytes = 0;
+
+    if (!stmt || ld_sql_int(stmt, &bytes, err) < 0)
+        return -1;
+    *ret = (uint64_t)bytes;
     return 0;
 }
 
@@ -93,7 +153,8 @@ int ld_store_image_usages(struct ld_store *store, uint64_t after, size_t limit,
                        " coalesce(sum(CASE WHEN o.n = 1 THEN l.bytes END), 0)"
                        " FROM images i LEFT JOIN member m ON m.image = i.seq"
                        " LEFT JOIN owners o ON o.sid = m.sid LEFT JOIN layers l ON l.sid = m.sid"
-                       " WHERE i.seq > ?1 GROUP BY i.seq ORDER BY i.seq LIMIT ?2",
+                       " WHERE i.seq > ?1 AND i.removed_ns IS NULL"
+                       " GROUP BY i.seq ORDER BY i.seq LIMIT ?2",
                err);
     if (!stmt)
         return -1;

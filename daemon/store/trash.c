@@ -2,8 +2,9 @@
  *
  * A row is written in the transaction of the removal and names the directory by its sid; whether
  * that was renamed to trash/SID already is repeated at start. The row goes when the directory is
- * deleted. A container or volume that can be restored keeps its own row with removed_ns set until
- * then.
+ * deleted. A container, volume or image that can be restored keeps its own row with removed_ns set
+ * until then. An image has no directory: its sid is only its place in the list, and its layers stay
+ * where they are, needed by it.
  *
  * What is deleted and what can be restored is told apart by the row alone, never by the clock,
  * which may be set back: purge_ns = removed_ns says that the directory may be half deleted. A purge
@@ -18,7 +19,11 @@
 int ld_trash_add(struct ld_tx *tx, struct ld_gone gone, const struct ld_note *owner,
                  int64_t keep_ns, struct ld_removed *removed, struct ld_err *err)
 {
-    autosql stmt = ld_sql(tx->db, "INSERT INTO trash VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)", err);
+    autosql stmt = ld_sql(tx->db,
+                          "INSERT INTO trash(sid, place, kind, owner_id, owner_name, removed_ns,"
+                          " purge_ns, bytes) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7,"
+                          " CASE WHEN ?2 = ?8 THEN 0 END)",
+                          err);
     struct ld_removed_object *object;
 
     if (!stmt)
@@ -30,17 +35,29 @@ int ld_trash_add(struct ld_tx *tx, struct ld_gone gone, const struct ld_note *ow
     ld_bind(stmt, 5, owner->name);
     ld_bind(stmt, 6, tx->now_ns);
     ld_bind(stmt, 7, tx->now_ns + keep_ns);
+    ld_bind(stmt, 8, (int)LD_PLACE_NONE);
     if (ld_sql_done(stmt, err) < 0)
         return -1;
-    ld_grow(&removed->item, &removed->cap, removed->n + 1, sizeof(*removed->item));
-    removed->item[removed->n++] = gone;
     object = ld_removed_add(removed, owner->kind, owner->id, owner->name);
+    object->is_kept = keep_ns > 0;
+    if (gone.place == LD_PLACE_NONE)
+        return 0;
     object->dir = gone;
     object->has_dir = true;
+    ld_grow(&removed->item, &removed->cap, removed->n + 1, sizeof(*removed->item));
+    removed->item[removed->n++] = gone;
     return 0;
 }
 
 #define COLUMNS "sid, place, kind, owner_id, owner_name, removed_ns, purge_ns"
+
+/* Nothing needs the layer g.sid but the image ?1 and the layer g.above. */
+#define IS_FREE(g)                                                                                 \
+    "NOT EXISTS(SELECT 1 FROM layers WHERE parent_sid = " g ".sid AND sid <> " g ".above)"         \
+    " AND NOT EXISTS(SELECT 1 FROM images WHERE tip_sid = " g ".sid AND id <> ?1)"                 \
+    " AND NOT EXISTS(SELECT 1 FROM containers WHERE parent_sid = " g ".sid)"                       \
+    " AND NOT EXISTS(SELECT 1 FROM snapshots WHERE tip_sid = " g ".sid)"                           \
+    " AND NOT EXISTS(SELECT 1 FROM held WHERE layer_sid = " g ".sid)"
 
 static void read_trash(sqlite3_stmt *stmt, struct ld_trash *trash)
 {
@@ -70,19 +87,25 @@ int ld_store_trash_list(struct ld_store *store, const struct ld_trash_query *que
     stmt = ld_sql(read.db,
                   "SELECT " COLUMNS " FROM trash"
                   " WHERE sid > ?1 AND (?2 = 0 OR purge_ns = removed_ns)"
-                  " AND (?3 IS NULL OR kind = ?3) AND (?4 IS NULL OR owner_name GLOB ?4)"
-                  " ORDER BY sid LIMIT ?5",
+                  " AND (?3 = 0 OR (bytes IS NULL AND purge_ns > removed_ns))"
+                  " AND (?4 IS NULL OR kind = ?4) ORDER BY sid LIMIT ?5",
                   err);
     if (!stmt)
         return -1;
     ld_bind(stmt, 1, query->after);
     ld_bind(stmt, 2, query->only_due);
-    ld_bind(stmt, 3, query->kind);
-    ld_bind(stmt, 4, query->name_glob);
+    ld_bind(stmt, 3, query->only_uncounted);
+    ld_bind(stmt, 4, query->kind);
     ld_bind(stmt, 5, paging.max + 1);
     while ((rc = ld_page_next(stmt, &paging, &page.next, err)) > 0) {
+        struct ld_trash *t;
+
         ld_grow(&page.item, &cap, page.n + 1, sizeof(*page.item));
-        read_trash(stmt, &page.item[page.n++]);
+        t = &page.item[page.n++];
+        read_trash(stmt, t);
+        if (t->place == LD_PLACE_NONE &&
+            ld_image_removed_refs(read.db, t->owner_id, &t->refs, &t->n_refs, err) < 0)
+            return -1;
     }
     if (rc < 0)
         return -1;
@@ -92,9 +115,9 @@ int ld_store_trash_list(struct ld_store *store, const struct ld_trash_query *que
 
 /* ---- finding ---- */
 
-/* The row that a statement with one text parameter finds: 1, 2: several, 0: none. */
-static int get_by(struct ld_db *db, const char *sql, const char *key, struct ld_trash *ret,
-                  struct ld_err *err)
+/* The row that a statement with two text parameters finds: 1, 2: several, 0: none. */
+static int get_by(struct ld_db *db, const char *sql, const char *key, const char *other,
+                  struct ld_trash *ret, struct ld_err *err)
 {
     LD_AUTO(ld_trash_done) struct ld_trash trash = {0};
     autosql stmt = ld_sql(db, sql, err);
@@ -103,6 +126,7 @@ static int get_by(struct ld_db *db, const char *sql, const char *key, struct ld_
     if (!stmt)
         return -1;
     ld_bind(stmt, 1, key);
+    ld_bind(stmt, 2, other);
     rc = ld_sql_next(stmt, err);
     if (rc <= 0)
         return rc;
@@ -114,23 +138,43 @@ static int get_by(struct ld_db *db, const char *sql, const char *key, struct ld_
     return 1;
 }
 
-int ld_store_trash_find(struct ld_store *store, const char *text, struct ld_trash *ret,
-                        struct ld_err *err)
+/* One object may have left more than one directory; its own is the last. */
+static int find(struct ld_db *db, const char *text, const char *ref, struct ld_trash *ret,
+                struct ld_err *err)
 {
-    /* One object may have left more than one directory; its own is the last. */
-    static const char *const ways[] = {
-        "SELECT " COLUMNS ", max(sid) FROM trash WHERE owner_id = ?1 GROUP BY owner_id",
-        "SELECT " COLUMNS ", max(sid) FROM trash WHERE owner_name = ?1 GROUP BY owner_id LIMIT 2",
-        "SELECT " COLUMNS ", max(sid) FROM trash WHERE length(?1) >= 4"
-        " AND substr(owner_id, 1, length(?1)) = ?1 GROUP BY owner_id LIMIT 2",
-    };
+    const char *hex = strncmp(text, "sha256:", 7) == 0 ? text + 7 : text;
+    autofree char *digest = ld_asprintf("sha256:%s", hex);
+    int rc = get_by(db,
+                    "SELECT " COLUMNS ", max(sid) FROM trash WHERE owner_id IN (?1, ?2)"
+                    " GROUP BY owner_id LIMIT 2",
+                    text, digest, ret, err);
+
+    if (rc == 0)
+        rc = get_by(db,
+                    "SELECT " COLUMNS ", max(sid) FROM trash"
+                    " WHERE (owner_name = ?1 AND kind <> 'image')"
+                    " OR owner_id IN (SELECT image_id FROM removed_refs WHERE name = ?2)"
+                    " GROUP BY owner_id LIMIT 2",
+                    text, ref, ret, err);
+    if (rc == 0 && ld_text_is_prefix(hex))
+        rc = get_by(db,
+                    "SELECT " COLUMNS ", max(sid) FROM trash"
+                    " WHERE (owner_id > ?1 AND owner_id < ?1 || 'g')"
+                    " OR (owner_id > ?2 AND owner_id < ?2 || 'g')"
+                    " GROUP BY owner_id LIMIT 2",
+                    text, digest, ret, err);
+    return rc;
+}
+
+int ld_store_trash_find(struct ld_store *store, const char *text, const char *ref,
+                        struct ld_trash *ret, struct ld_err *err)
+{
     autoread read = {0};
-    int rc = 0;
+    int rc;
 
     if (ld_read_begin(store, LD_READ_POINT, &read, err) < 0)
         return -1;
-    for (size_t i = 0; rc == 0 && i < LD_ARRAY_LEN(ways); i++)
-        rc = get_by(read.db, ways[i], text, ret, err);
+    rc = find(read.db, text, ref, ret, err);
     if (rc == 2) {
         (void)ld_err_set(err, LD_E_CONFLICT, "'%s' is ambiguous: there are several in the trash",
                          text);
@@ -139,6 +183,35 @@ int ld_store_trash_find(struct ld_store *store, const char *text, struct ld_tras
     if (rc == 0)
         return ld_err_set(err, LD_E_NOT_FOUND, "there is no '%s' in the trash", text);
     return rc < 0 ? -1 : 0;
+}
+
+/* The layers from the tip down as long as nothing but the image and the one above needs them. */
+int ld_store_trash_image_bytes(struct ld_store *store, const char *id, uint64_t *ret,
+                               struct ld_err *err)
+{
+    autoread read = {0};
+    autosql stmt = NULL;
+    int64_t bytes = 0;
+
+    if (ld_read_begin(store, LD_READ_POINT, &read, err) < 0)
+        return -1;
+    stmt = ld_sql(
+        read.db,
+        "WITH RECURSIVE gone(sid, above, bytes, parent_sid) AS ("
+        "  SELECT l.sid, 0, l.bytes, l.parent_sid FROM images i"
+        "  JOIN layers l ON l.sid = i.tip_sid WHERE i.id = ?1"
+        "  UNION SELECT l.sid, g.sid, l.bytes, l.parent_sid"
+        "  FROM gone g JOIN layers l ON l.sid = g.parent_sid"
+        "  WHERE " IS_FREE("g") ")"
+                                " SELECT coalesce(sum(g.bytes), 0) FROM gone g WHERE " IS_FREE("g"),
+        err);
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, id);
+    if (ld_sql_int(stmt, &bytes, err) < 0)
+        return -1;
+    *ret = (uint64_t)bytes;
+    return 0;
 }
 
 /* ---- forgetting ---- */
@@ -174,8 +247,8 @@ static int run_with_sid(struct ld_db *db, const char *text, ld_sid sid, struct l
     return ld_sql_done(stmt, err);
 }
 
-/* 1: the directory is that of a container or volume which was removed and kept its row; 0: the row
- * is gone, or the object lives on without this directory. */
+/* 1: the row is that of an image, or its directory that of a container or volume, which was removed
+ * and kept its own row; 0: that is gone, or the object lives on without this directory. */
 static int is_restorable(struct ld_db *db, const struct ld_trash *trash, struct ld_err *err)
 {
     autosql stmt = NULL;
@@ -188,9 +261,11 @@ static int is_restorable(struct ld_db *db, const struct ld_trash *trash, struct 
                       "SELECT 1 FROM containers"
                       " WHERE upper_sid = ?1 AND id = ?2 AND removed_ns IS NOT NULL",
                       err);
-    else
+    else if (trash->place == LD_PLACE_VOLUMES)
         stmt = ld_sql(
             db, "SELECT 1 FROM volumes WHERE sid = ?1 AND id = ?2 AND removed_ns IS NOT NULL", err);
+    else
+        stmt = ld_sql(db, "SELECT ?1 FROM images WHERE id = ?2 AND removed_ns IS NOT NULL", err);
     if (!stmt)
         return -1;
     ld_bind(stmt, 1, trash->sid);
@@ -212,6 +287,9 @@ static int forget_one(struct ld_tx *tx, ld_sid sid, struct ld_removed *removed, 
     if (rc > 0 && trash.place == LD_PLACE_VOLUMES &&
         ld_volume_snapshots_drop(tx, trash.owner_id, removed, err) < 0)
         return -1;
+    if (rc > 0 && trash.place == LD_PLACE_NONE &&
+        ld_image_destroy(tx, trash.owner_id, removed, err) < 0)
+        return -1;
     if (trash.place == LD_PLACE_VOLUMES &&
         run_with_sid(tx->db, "DELETE FROM volumes WHERE sid = ?1 AND removed_ns IS NOT NULL", sid,
                      err) < 0)
@@ -230,14 +308,14 @@ static int forget_all(struct ld_tx *tx, void *arg, struct ld_err *err)
     return 0;
 }
 
-int ld_store_trash_forget(struct ld_store *store, const ld_sid *sids, size_t n,
-                          struct ld_removed *ret_removed, struct ld_err *err)
+int ld_store_trash_forget(struct ld_store *store, const struct ld_write *w, const ld_sid *sids,
+                          size_t n, struct ld_removed *ret_removed, struct ld_err *err)
 {
     struct forget forget = {.sids = sids, .n = n};
-    int rc = ld_store_write(store, &LD_WRITE_SELF, LD_SYNC_LAZY, forget_all, &forget, err);
+    int rc = ld_store_write(store, w, LD_SYNC_LAZY, forget_all, &forget, err);
 
     /* Lost in a power cut it is done again, unless what became free with it is deleted by then. */
-    if (rc == 0 && forget.removed.n > 0)
+    if (rc == 0 && forget.removed.n > 0 && !w->dry_run)
         rc = ld_store_flush(store, err);
     if (rc < 0) {
         ld_removed_done(&forget.removed);
@@ -306,11 +384,77 @@ int ld_store_trash_expire(struct ld_store *store, int64_t due_ns, struct ld_err 
     return rc <= 0 ? rc : ld_store_write(store, &LD_WRITE_SELF, LD_SYNC_FULL, purge, &p, err);
 }
 
+/* ---- the space bound ---- */
+
+struct count {
+    ld_sid sid;
+    uint64_t bytes;
+};
+
+static int set_bytes(struct ld_tx *tx, void *arg, struct ld_err *err)
+{
+    const struct count *count = arg;
+    autosql stmt = ld_sql(tx->db, "UPDATE trash SET bytes = ?2 WHERE sid = ?1", err);
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, count->sid);
+    ld_bind(stmt, 2, count->bytes);
+    return ld_sql_done(stmt, err);
+}
+
+int ld_store_trash_set_bytes(struct ld_store *store, ld_sid sid, uint64_t bytes, struct ld_err *err)
+{
+    struct count count = {.sid = sid, .bytes = bytes};
+
+    /* What a power cut forgets is counted again. */
+    return ld_store_write(store, &LD_WRITE_SELF, LD_SYNC_LAZY, set_bytes, &count, err);
+}
+
+static int bound(struct ld_tx *tx, void *arg, struct ld_err *err)
+{
+    const uint64_t *max = arg;
+    uint64_t bytes = 0;
+
+    for (;;) { /* ends at the latest when nothing can be restored any more: that takes no bytes */
+        autosql stmt = NULL;
+
+        if (ld_trash_kept_bytes(tx->db, &bytes, err) < 0)
+            return -1;
+        if (bytes <= *max)
+            return 0;
+        stmt = ld_sql(tx->db,
+                      "UPDATE trash SET purge_ns = removed_ns WHERE sid ="
+                      " (SELECT sid FROM trash WHERE purge_ns > removed_ns"
+                      "  ORDER BY removed_ns, sid LIMIT 1)",
+                      err);
+        if (!stmt || ld_sql_done(stmt, err) < 0)
+            return -1;
+    }
+}
+
+int ld_store_trash_bound(struct ld_store *store, uint64_t max_bytes, struct ld_err *err)
+{
+    uint64_t bytes = 0;
+
+    {
+        autoread read = {0};
+
+        if (ld_read_begin(store, LD_READ_LIST, &read, err) < 0 ||
+            ld_trash_kept_bytes(read.db, &bytes, err) < 0)
+            return -1;
+    }
+    return bytes <= max_bytes
+               ? 0
+               : ld_store_write(store, &LD_WRITE_SELF, LD_SYNC_FULL, bound, &max_bytes, err);
+}
+
 /* ---- restore ---- */
 
 struct restoring {
     ld_sid sid;
     const char *name; /* a new one; NULL: as it was */
+    struct ld_restored restored;
 };
 
 /* 1: a living object has the name. A layer is never restored alone: it has no name. */
@@ -372,8 +516,7 @@ static int check_volumes(struct ld_tx *tx, const struct ld_trash *trash, struct 
     return ld_err_hint(err, "restore that volume first, if it is in the trash");
 }
 
-static int check_restorable(struct ld_tx *tx, const struct ld_trash *trash, const char *name,
-                            struct ld_err *err)
+static int check_restorable(struct ld_tx *tx, const struct ld_trash *trash, struct ld_err *err)
 {
     int rc = is_restorable(tx->db, trash, err);
 
@@ -382,7 +525,14 @@ static int check_restorable(struct ld_tx *tx, const struct ld_trash *trash, cons
     if (rc == 0 || trash->purge_ns == trash->removed_ns)
         return ld_err_set(err, LD_E_CONFLICT, "%s '%s' can't be restored: it is being deleted",
                           trash->kind, trash->owner_name ? trash->owner_name : trash->owner_id);
-    rc = is_name_taken(tx->db, trash->place, name, err);
+    return 0;
+}
+
+/* Of a container or volume. */
+static int check_needs(struct ld_tx *tx, const struct ld_trash *trash, const char *name,
+                       struct ld_err *err)
+{
+    int rc = is_name_taken(tx->db, trash->place, name, err);
     if (rc < 0)
         return -1;
     if (rc > 0) {
@@ -418,7 +568,7 @@ static int revive(struct ld_tx *tx, const struct ld_trash *trash, const char *na
 static int restore(struct ld_tx *tx, void *arg, struct ld_err *err)
 {
     LD_AUTO(ld_trash_done) struct ld_trash trash = {0};
-    const struct restoring *r = arg;
+    struct restoring *r = arg;
     int rc = get_trash(tx->db, r->sid, &trash, err);
     const char *name = r->name ? r->name : trash.owner_name;
 
@@ -426,7 +576,11 @@ static int restore(struct ld_tx *tx, void *arg, struct ld_err *err)
         return rc < 0 ? -1
                       : ld_err_set(err, LD_E_NOT_FOUND,
                                    "nothing to restore in the trash: %" LD_PRI_SID, r->sid);
-    if (check_restorable(tx, &trash, name, err) < 0 || revive(tx, &trash, name, err) < 0)
+    if (check_restorable(tx, &trash, err) < 0)
+        return -1;
+    if (trash.place == LD_PLACE_NONE)
+        return ld_image_restore(tx, trash.owner_id, r->name, &r->restored, err);
+    if (check_needs(tx, &trash, name, err) < 0 || revive(tx, &trash, name, err) < 0)
         return -1;
     return ld_tx_note(tx,
                       &(struct ld_note){.type = trash.place == LD_PLACE_W ? "container.restore"
@@ -438,11 +592,16 @@ static int restore(struct ld_tx *tx, void *arg, struct ld_err *err)
 }
 
 int ld_store_trash_restore(struct ld_store *store, const struct ld_write *w, ld_sid sid,
-                           const char *name, struct ld_err *err)
+                           const char *name, struct ld_restored *ret, struct ld_err *err)
 {
     struct restoring r = {.sid = sid, .name = name};
 
-    return ld_store_write(store, w, LD_SYNC_FULL, restore, &r, err);
+    if (ld_store_write(store, w, LD_SYNC_FULL, restore, &r, err) < 0) {
+        ld_restored_done(&r.restored);
+        return -1;
+    }
+    *ret = r.restored;
+    return 0;
 }
 
 /* ---- what a sid is ---- */

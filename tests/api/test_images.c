@@ -303,52 +303,12 @@ LD_API_TEST(layers, that_were_lost_are_damaged_until_imported_again)
     ld_unmount(c, "web");
 }
 
-struct idle {
-    struct ld_daemon *d;
-    struct ld_client *c;
-    struct ld_usage du;
-    cJSON *df; /* borrowed from the client */
-};
-
-/* What the daemon still does by itself (events of mounts, the reserve, the reaper) may fall between
- * the two looks. */
-static bool df_agrees(void *arg)
-{
-    struct idle *idle = arg;
-
-    ld_data_usage(idle->d, &idle->du);
-    idle->df = ld_want(idle->c, 200, "GET", NULL, "/v1/df?verify=1");
-    return (uint64_t)ld_int(idle->df, "total.bytes") == idle->du.bytes &&
-           (uint64_t)ld_int(idle->df, "total.inodes") == idle->du.inodes &&
-           (uint64_t)ld_int(idle->df, "verified.bytes") == idle->du.bytes &&
-           (uint64_t)ld_int(idle->df, "verified.inodes") == idle->du.inodes;
-}
-
-static void df_is_du(struct ld_daemon *d, struct ld_client *c)
-{
-    struct idle idle = {.d = d, .c = c};
-    cJSON *json;
-
-    cr_expect(ld_test_wait(df_agrees, &idle, 30), "df %lld bytes, %lld inodes; du %llu, %llu",
-              (long long)ld_int(idle.df, "total.bytes"), (long long)ld_int(idle.df, "total.inodes"),
-              (unsigned long long)idle.du.bytes, (unsigned long long)idle.du.inodes);
-    json = idle.df;
-    cr_expect_eq(ld_int(json, "total.bytes"),
-                 ld_int(json, "layers.bytes") + ld_int(json, "writable_layers.bytes") +
-                     ld_int(json, "volumes.bytes") + ld_int(json, "trash.bytes") +
-                     ld_int(json, "quarantine.bytes") + ld_int(json, "staging.bytes") +
-                     ld_int(json, "other.bytes"));
-    cr_expect_eq(ld_int(json, "layers.bytes"), ld_int(json, "layers.shared") +
-                                                   ld_int(json, "layers.unique") +
-                                                   ld_int(json, "layers.unused"));
-}
-
 LD_API_TEST(df, is_what_du_counts)
 {
     cJSON *json;
     struct ld_text at;
 
-    df_is_du(d, c);
+    ld_df_is_du(d, c);
     ld_have_base(c);
     ld_have_app(c);
     (void)ld_create(c, "one", "app", NULL);
@@ -358,7 +318,7 @@ LD_API_TEST(df, is_what_du_counts)
         "head -c 300000 /dev/urandom >%s/etc/big; head -c 200000 /dev/urandom >%s/data/big; sync",
         at.s, at.s);
     ld_unmount(c, "one");
-    df_is_du(d, c);
+    ld_df_is_du(d, c);
     json = ld_want(c, 200, "GET", NULL, "/v1/df");
     cr_expect_eq(ld_int(json, "layers.count"), 3);
     cr_expect_eq(ld_count(json, "images"), 2);
@@ -369,8 +329,15 @@ LD_API_TEST(df, is_what_du_counts)
     cr_expect_gt(ld_int(json, "layers.shared"), 0);
     (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/one?volumes=1&purge=1");
     ld_wait_reaped(d);
-    df_is_du(d, c);
+    ld_df_is_du(d, c);
 }
+
+struct idle {
+    struct ld_daemon *d;
+    struct ld_client *c;
+    struct ld_usage du;
+    cJSON *df; /* borrowed from the client */
+};
 
 /* What the records do not know is not in the total, and found by who looks. */
 static bool verified_agrees(void *arg)

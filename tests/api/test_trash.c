@@ -131,7 +131,10 @@ KEEPING_TEST(is_emptied_when_asked_and_lets_go_of_layers)
     cr_expect_gt(ld_data_count(d, "layers"), 1, "the container may come back");
     (void)ld_want_error(c, "invalid", "DELETE", NULL, "/v1/trash?dry_run=maybe");
     json = ld_want(c, 200, "DELETE", NULL, "/v1/trash?dry_run=1");
-    cr_expect_eq(ld_count(json, "would_remove"), 2);
+    cr_assert_eq(ld_count(json, "would_remove"), 2 + 2, "and the layers that both need");
+    cr_expect_str_eq(ld_str(json, "would_remove.2.kind"), "layer");
+    cr_expect_geq(ld_int(json, "bytes"), 1048576 + ld_int(json, "would_remove.2.bytes") +
+                                             ld_int(json, "would_remove.3.bytes"));
     cr_expect_eq(n_listed(c, ""), 2);
     (void)ld_want(c, 204, "DELETE", NULL, "/v1/trash");
     cr_assert(ld_test_wait(has_no_layers, d, 60), "its layers have no user any more");

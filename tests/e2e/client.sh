@@ -515,6 +515,48 @@ test_trash() {
     has "what all is" "$out" "nothing was done"
 }
 
+# With a daemon that keeps them.
+test_trash_images() {
+    local id
+    printf '[trash]\nkeep_images = 1h\n' >keep.conf
+    chmod 644 keep.conf
+    stop_daemon
+    start_daemon data --config /mnt/keep.conf
+    oci gone.tar gone:1 two.layer
+    run 0 layerctl load -q gone.tar
+    run 0 layerctl tag gone:1 team/gone:2
+    run 0 layerctl untag gone:1
+    run 0 layerctl rmi --dry-run team/gone:2
+    has "rmi to the trash" "$out" "would remove image team/gone:2"
+    run 0 layerctl rmi team/gone:2
+    run 3 layerctl image inspect team/gone:2
+    run 0 layerctl trash ls -s
+    has "trash ls" "$out" "team/gone:2*image*T*:*Z *B"
+    run 0 layerctl trash restore team/gone:2
+    is "trash restore" "$out" team/gone:2
+    run 0 layerctl rmi team/gone:2
+    run 0 layerctl tag base:1 team/gone:2
+    run 4 layerctl trash restore -n base:1 team/gone:2
+    id=$(layerctl trash ls -q -f name=team/*)
+    run 0 layerctl trash restore "$id"
+    is "no name is left" "$out" "$id"
+    has "what another has" "$err" "team/gone:2: another image has this name by now"
+    run 0 layerctl rmi "$id"
+    run 0 layerctl trash restore -n gone:3 "$id"
+    is "trash restore -n" "$out" gone:3
+    run 0 layerctl rmi --purge gone:3
+    run 3 layerctl trash restore "$id"
+    run 0 layerctl load -q gone.tar
+    run 0 layerctl untag team/gone:2
+    run 0 layerctl image prune -af --purge --dry-run
+    has "image prune --purge" "$out" "would remove image gone:1"
+    run 0 layerctl rmi gone:1
+    run 0 layerctl trash rm gone:1
+    is "trash rm" "$out" gone:1
+    stop_daemon
+    start_daemon data
+}
+
 test_volume_snapshots() {
     run 0 layerctl volume create snapped
     run 0 layerctl volume snapshot -l a=b snapped first
@@ -762,7 +804,7 @@ test_without_daemon
 export LAYERD_HOST=unix:///mnt/run/layerd.sock
 start_daemon data
 for part in test_images test_once_and_dry_run test_containers test_snapshots test_commit test_volumes test_trash \
-    test_volume_snapshots test_prune test_cp test_volume_files test_system; do
+    test_trash_images test_volume_snapshots test_prune test_cp test_volume_files test_system; do
     $part
     if ! kill -0 "$daemon" 2>/dev/null; then
         wait "$daemon"

@@ -250,3 +250,45 @@ void ld_hold_end(pid_t holder)
     cr_assert_eq(waitpid(holder, NULL, 0), holder);
     (void)rmdir("/mnt/held");
 }
+
+/* ---- df ---- */
+
+struct idle {
+    const struct ld_daemon *d;
+    struct ld_client *c;
+    struct ld_usage du;
+    cJSON *df; /* borrowed from the client */
+};
+
+/* What the daemon still does by itself (events of mounts, the reserve, the reaper) may fall between
+ * the two looks. */
+static bool df_agrees(void *arg)
+{
+    struct idle *idle = arg;
+
+    ld_data_usage(idle->d, &idle->du);
+    idle->df = ld_want(idle->c, 200, "GET", NULL, "/v1/df?verify=1");
+    return (uint64_t)ld_int(idle->df, "total.bytes") == idle->du.bytes &&
+           (uint64_t)ld_int(idle->df, "total.inodes") == idle->du.inodes &&
+           (uint64_t)ld_int(idle->df, "verified.bytes") == idle->du.bytes &&
+           (uint64_t)ld_int(idle->df, "verified.inodes") == idle->du.inodes;
+}
+
+void ld_df_is_du(const struct ld_daemon *d, struct ld_client *c)
+{
+    struct idle idle = {.d = d, .c = c};
+    cJSON *json;
+
+    cr_expect(ld_test_wait(df_agrees, &idle, 30), "df %lld bytes, %lld inodes; du %llu, %llu",
+              (long long)ld_int(idle.df, "total.bytes"), (long long)ld_int(idle.df, "total.inodes"),
+              (unsigned long long)idle.du.bytes, (unsigned long long)idle.du.inodes);
+    json = idle.df;
+    cr_expect_eq(ld_int(json, "total.bytes"),
+                 ld_int(json, "layers.bytes") + ld_int(json, "writable_layers.bytes") +
+                     ld_int(json, "volumes.bytes") + ld_int(json, "trash.bytes") +
+                     ld_int(json, "quarantine.bytes") + ld_int(json, "staging.bytes") +
+                     ld_int(json, "blobs.bytes") + ld_int(json, "other.bytes"));
+    cr_expect_eq(ld_int(json, "layers.bytes"), ld_int(json, "layers.shared") +
+                                                   ld_int(json, "layers.unique") +
+                                                   ld_int(json, "layers.unused"));
+}

@@ -45,6 +45,9 @@ struct ld_text ld_tree_digest(const char *path);
 /* Bytes and inodes below the data root, as du counts. */
 struct ld_usage;
 void ld_data_usage(const struct ld_daemon *d, struct ld_usage *ret);
+/* GET /v1/df?verify=1 says the same, in total and as the sum of its parts; waits until the daemon
+ * has done what it does by itself. */
+void ld_df_is_du(const struct ld_daemon *d, struct ld_client *c);
 /* Number of entries of a directory below the data root ("w", "layers", "trash"). */
 size_t ld_data_count(const struct ld_daemon *d, const char *name);
 /* Waits until that number is n: layers are folded, and leave, in the background. */

@@ -85,7 +85,8 @@ static void live_once(struct ld_write *w)
     {
         LD_AUTO(ld_removed_done) struct ld_removed more = {0};
 
-        must(ld_store_trash_forget(world.store, sids, removed.n, &more, &err), &err);
+        must(ld_store_trash_forget(world.store, &LD_WRITE_SELF, sids, removed.n, &more, &err),
+             &err);
     }
     atomic_fetch_add(&world.writes, 6);
 }

@@ -279,6 +279,39 @@ LD_TEST(store, opens_a_database_of_version_5_with_its_snapshots)
     ld_store_close(store);
 }
 
+/* Version 9 had no images in the trash. */
+LD_TEST(store, opens_a_database_of_version_9_with_its_images_and_trash)
+{
+    autoclose int dir = ld_test_mkdir("root");
+    struct ld_image image LD_AUTO(ld_image_done) = {.id = NULL};
+    struct ld_trash trash LD_AUTO(ld_trash_done) = {.sid = 0};
+    struct ld_trash_page page LD_AUTO(ld_trash_page_done) = {.n = 0};
+    struct ld_restored restored LD_AUTO(ld_restored_done) = {.n_refs = 0};
+    struct ld_store *store = NULL;
+
+    ld_test_write(dir, "db", "");
+    ld_test_ok(upgrade(dir, ld_schema.steps, 9), &err);
+    run("root/db",
+        "INSERT INTO images(id, config, size, created_ns) VALUES('sha256:one', x'7b7d', 2, 1);"
+        "INSERT INTO refs VALUES('a:1', 'sha256:one');"
+        "INSERT INTO volumes(id, sid, name, anonymous, seeded, labels, created_ns, removed_ns)"
+        " VALUES('v', 7, 'data', 0, 0, '{}', 1, 2);"
+        "INSERT INTO trash VALUES(7, 2, 'volume', 'v', 'data', 2, 9223372036854775807)");
+    store = ld_test_store(dir);
+    ld_test_ok(ld_store_image_by_ref(store, "a:1", &image, &err), &err);
+    cr_expect_str_eq(image.id, "sha256:one");
+    ld_test_ok(
+        ld_store_trash_list(store, &(struct ld_trash_query){.only_uncounted = true}, &page, &err),
+        &err);
+    cr_assert_eq(page.n, 1);
+    cr_expect_eq(page.item[0].n_refs, 0);
+    ld_test_ok(ld_store_trash_find(store, "data", NULL, &trash, &err), &err);
+    cr_expect_eq(trash.sid, 7);
+    ld_test_ok(ld_store_trash_restore(store, &LD_WRITE_SELF, 7, NULL, &restored, &err), &err);
+    cr_expect_eq(restored.n_refs, 0);
+    ld_store_close(store);
+}
+
 /* ---- what is kept for a while ---- */
 
 static size_t count_jobs(struct ld_store *store)

@@ -10,6 +10,7 @@
 
 static const int64_t hour_ns = INT64_C(3600000000000);
 static struct ld_err err;
+static struct ld_restored restored;
 static struct ld_store *store;
 static int root;
 
@@ -291,10 +292,10 @@ STORE_TEST(destroys_a_container_and_frees_its_name)
     cr_assert_str_eq(trash.item[0].owner_name, "web");
     ld_test_ok(ld_store_sid_owner(store, sid, &owner, &err), &err);
     cr_assert_eq(owner, LD_SID_TRASH);
-    ld_test_fails(ld_store_trash_restore(store, &LD_WRITE_SELF, sid, NULL, &err), &err,
+    ld_test_fails(ld_store_trash_restore(store, &LD_WRITE_SELF, sid, NULL, &restored, &err), &err,
                   LD_E_CONFLICT);
     ld_removed_done(&removed);
-    ld_test_ok(ld_store_trash_forget(store, &sid, 1, &removed, &err), &err);
+    ld_test_ok(ld_store_trash_forget(store, &LD_WRITE_SELF, &sid, 1, &removed, &err), &err);
     ld_test_ok(ld_store_sid_owner(store, sid, &owner, &err), &err);
     cr_assert_eq(owner, LD_SID_UNKNOWN);
 }
@@ -321,11 +322,11 @@ STORE_TEST(restores_a_container_within_its_time)
     cr_assert_eq(removed.n, 0, "it may come back and needs its layers");
     ld_removed_done(&removed);
     ld_test_ok(ld_test_container(store, 2, "web", NULL, NULL, &err), &err);
-    ld_test_fails(ld_store_trash_restore(store, &LD_WRITE_SELF, sid, NULL, &err), &err,
+    ld_test_fails(ld_store_trash_restore(store, &LD_WRITE_SELF, sid, NULL, &restored, &err), &err,
                   LD_E_EXISTS);
     removed = remove_container(2, (struct ld_remove){0});
     ld_removed_done(&removed);
-    ld_test_ok(ld_store_trash_restore(store, &LD_WRITE_SELF, sid, NULL, &err), &err);
+    ld_test_ok(ld_store_trash_restore(store, &LD_WRITE_SELF, sid, NULL, &restored, &err), &err);
     ld_test_ok(ld_store_container_find(store, "web", &c, &err), &err);
     cr_assert_str_eq(c.id, ld_test_id(1));
     ld_container_done(&c);
@@ -335,11 +336,11 @@ STORE_TEST(restores_a_container_within_its_time)
     ld_test_ok(ld_store_trash_purge(store, &LD_WRITE_SELF, sid, &err), &err);
     ld_test_fails(ld_store_trash_purge(store, &LD_WRITE_SELF, 4711, &err), &err, LD_E_NOT_FOUND);
     ld_test_ok(ld_store_trash_purge(store, &LD_WRITE_SELF, 0, &err), &err);
-    ld_test_fails(ld_store_trash_restore(store, &LD_WRITE_SELF, sid, NULL, &err), &err,
+    ld_test_fails(ld_store_trash_restore(store, &LD_WRITE_SELF, sid, NULL, &restored, &err), &err,
                   LD_E_CONFLICT);
-    ld_test_ok(ld_store_trash_forget(store, &sid, 1, &removed, &err), &err);
+    ld_test_ok(ld_store_trash_forget(store, &LD_WRITE_SELF, &sid, 1, &removed, &err), &err);
     cr_assert_eq(removed.n, 2, "now its layers are free");
-    ld_test_fails(ld_store_trash_restore(store, &LD_WRITE_SELF, sid, NULL, &err), &err,
+    ld_test_fails(ld_store_trash_restore(store, &LD_WRITE_SELF, sid, NULL, &restored, &err), &err,
                   LD_E_NOT_FOUND);
 }
 
@@ -439,8 +440,9 @@ STORE_TEST(keeps_volumes_and_protects_them_while_used)
     ld_test_ok(ld_store_volume_remove(store, &LD_WRITE_SELF, id, &how, &removed, &err), &err);
     cr_assert_eq(removed.n, 1);
     ld_test_fails(ld_store_volume_get(store, id, &v, &err), &err, LD_E_NOT_FOUND);
-    ld_test_ok(ld_store_trash_restore(store, &LD_WRITE_SELF, removed.item[0].sid, NULL, &err),
-               &err);
+    ld_test_ok(
+        ld_store_trash_restore(store, &LD_WRITE_SELF, removed.item[0].sid, NULL, &restored, &err),
+        &err);
     ld_volume_done(&v);
     ld_test_ok(ld_store_volume_get(store, id, &v, &err), &err);
     cr_assert(v.seeded);

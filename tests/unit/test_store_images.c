@@ -429,3 +429,360 @@ STORE_TEST(sums_up_shared_and_own_bytes)
     cr_assert_eq(page.item[1].unique, 3000);
     cr_assert_eq(page.item[2].unique, 1000);
 }
+
+/* ---- the trash ---- */
+
+static ld_sid next_sid(void)
+{
+    ld_sid sid = 0;
+
+    ld_test_ok(ld_store_take_sid(store, &sid, &err), &err);
+    return sid + 1000; /* no layer's: the images above take theirs by themselves */
+}
+
+static const int64_t hour_ns = INT64_C(3600) * 1000000000;
+
+/* Into the trash; its sid there. *ret_bytes: what a dry run says before. */
+static ld_sid trash_image(const char *id, uint64_t *ret_bytes)
+{
+    struct ld_image_remove what = {.id = id, .force = true, .keep_ns = hour_ns};
+    struct ld_write dry = {.dry_run = true};
+    LD_AUTO(ld_removed_done) struct ld_removed removed = {0};
+    struct ld_removed_object *last;
+
+    what.trash_sid = next_sid();
+    ld_test_ok(ld_store_image_remove(store, &dry, &what, &removed, &err), &err);
+    last = &removed.object[removed.n_objects - 1];
+    cr_expect_str_eq(last->kind, "image");
+    cr_expect(last->is_kept);
+    cr_expect_not(last->has_dir);
+    if (ret_bytes)
+        *ret_bytes = last->bytes;
+    ld_removed_done(&removed);
+    ld_test_ok(ld_store_image_remove(store, &LD_WRITE_SELF, &what, &removed, &err), &err);
+    cr_expect(removed.is_removed);
+    cr_expect_eq(removed.n, 0, "nothing moves");
+    cr_expect_eq(removed.layer_bytes, 0);
+    return what.trash_sid;
+}
+
+static struct ld_store_sums get_sums(void)
+{
+    struct ld_store_sums sums;
+
+    ld_test_ok(ld_store_sums(store, &sums, &err), &err);
+    return sums;
+}
+
+static uint64_t own_bytes(const char *id)
+{
+    uint64_t bytes = 0;
+
+    ld_test_ok(ld_store_trash_image_bytes(store, id, &bytes, &err), &err);
+    return bytes;
+}
+
+static struct ld_removed forget(ld_sid sid)
+{
+    struct ld_removed removed = {0};
+
+    ld_test_ok(ld_store_trash_forget(store, &LD_WRITE_SELF, &sid, 1, &removed, &err), &err);
+    return removed;
+}
+
+static struct ld_restored restore(ld_sid sid, const char *name)
+{
+    struct ld_restored restored = {0};
+
+    ld_test_ok(ld_store_trash_restore(store, &LD_WRITE_SELF, sid, name, &restored, &err), &err);
+    return restored;
+}
+
+STORE_TEST(finds_an_image_in_the_trash_nowhere_but_there)
+{
+    autofree char *id = ld_test_image(store, 1, NULL, 2, "a:1");
+    LD_AUTO(ld_image_page_done) struct ld_image_page page = {0};
+    LD_AUTO(ld_image_usage_page_done) struct ld_image_usage_page usages = {0};
+    LD_AUTO(ld_trash_page_done) struct ld_trash_page trash = {0};
+    LD_AUTO(ld_users_done) struct ld_users users = {0};
+    struct ld_image image;
+    struct ld_store_sums sums;
+    struct ld_layer layer = {0};
+    struct ld_container c = {.id = (char *)ld_test_id(5),
+                             .image_id = id,
+                             .parent_sid = 2,
+                             .upper_sid = 50,
+                             .driver = (char[]){"vfs"}};
+    uint64_t bytes = 0;
+    ld_sid sid;
+
+    ld_test_ok(ld_store_image_tag(store, &LD_WRITE_SELF, "a:2", id, 0, &err), &err);
+    sid = trash_image(id, &bytes);
+    cr_expect_eq(bytes, 2000);
+    ld_test_fails(ld_store_image_get(store, id, &image, &err), &err, LD_E_NOT_FOUND);
+    ld_test_fails(ld_store_image_by_ref(store, "a:1", &image, &err), &err, LD_E_NOT_FOUND);
+    ld_test_fails(ld_store_image_by_prefix(store, id, &image, &err), &err, LD_E_NOT_FOUND);
+    ld_test_fails(ld_store_image_tag(store, &LD_WRITE_SELF, "b:1", id, 0, &err), &err,
+                  LD_E_NOT_FOUND);
+    ld_test_fails(ld_store_container_add(store, &LD_WRITE_SELF, &c, &err), &err, LD_E_NOT_FOUND);
+    for (int dangling = -1; dangling <= 1; dangling++) {
+        ld_image_page_done(&page);
+        ld_test_ok(
+            ld_store_image_list(store, &(struct ld_image_query){.dangling = dangling}, &page, &err),
+            &err);
+        cr_expect_eq(page.n, 0);
+    }
+    ld_test_ok(ld_store_image_usages(store, 0, 0, &usages, &err), &err);
+    cr_expect_eq(usages.n, 0);
+    ld_test_ok(ld_store_layer_users(store, 1, &users, &err), &err);
+    cr_expect_eq(users.n, 0);
+    sums = get_sums();
+    cr_expect_eq(sums.images + sums.refs, 0);
+    cr_expect_eq(sums.layers + sums.layer_bytes + sums.layer_inodes + sums.unused_bytes, 0);
+    cr_expect_eq(sums.trash_bytes, 2000);
+    cr_expect_eq(sums.trash, 1);
+    ld_test_ok(ld_store_layer_get(store, 1, &layer, &err), &err);
+    ld_layer_done(&layer);
+
+    ld_test_ok(ld_store_trash_list(store, &(struct ld_trash_query){0}, &trash, &err), &err);
+    cr_assert_eq(trash.n, 1);
+    cr_expect_eq(trash.item[0].sid, sid);
+    cr_expect_eq(trash.item[0].place, LD_PLACE_NONE);
+    cr_expect_str_eq(trash.item[0].kind, "image");
+    cr_expect_str_eq(trash.item[0].owner_name, "a:1");
+    cr_assert_eq(trash.item[0].n_refs, 2);
+    cr_expect_str_eq(trash.item[0].refs[1], "a:2");
+    cr_expect_eq(own_bytes(id), 2000);
+}
+
+static ld_sid find_trash(const char *text, const char *ref)
+{
+    LD_AUTO(ld_trash_done) struct ld_trash trash = {0};
+
+    ld_test_ok(ld_store_trash_find(store, text, ref, &trash, &err), &err);
+    return trash.sid;
+}
+
+STORE_TEST(finds_in_the_trash_by_id_name_and_prefix)
+{
+    autofree char *a = ld_test_image(store, 0xa, NULL, 1, "x:1");
+    autofree char *b = NULL;
+    LD_AUTO(ld_removed_done) struct ld_removed removed = {0};
+    struct ld_trash trash;
+    ld_sid sid, volume;
+    char prefix[80];
+
+    ld_test_ok(ld_store_image_tag(store, &LD_WRITE_SELF, "x:2", a, 0, &err), &err);
+    sid = trash_image(a, NULL);
+    ld_test_ok(ld_test_volume(store, 77, "x", &err), &err);
+    ld_test_ok(ld_store_volume_remove(store, &LD_WRITE_SELF, ld_test_id(77),
+                                      &(struct ld_remove){.keep_ns = hour_ns}, &removed, &err),
+               &err);
+    volume = removed.item[0].sid;
+    cr_expect_eq(find_trash(a, NULL), sid);
+    cr_expect_eq(find_trash(a + 7, NULL), sid, "without sha256:");
+    (void)snprintf(prefix, sizeof(prefix), "%.70s", a);
+    cr_expect_eq(find_trash(prefix, NULL), sid);
+    cr_expect_eq(find_trash(prefix + 7, NULL), sid);
+    cr_expect_eq(find_trash("x:2", "x:2"), sid);
+    cr_expect_eq(find_trash("x", NULL), volume);
+    cr_expect_eq(find_trash(ld_test_id(77), NULL), volume);
+    ld_test_fails(ld_store_trash_find(store, "x", "x:1", &trash, &err), &err, LD_E_CONFLICT);
+    ld_test_fails(ld_store_trash_find(store, "sha256:", NULL, &trash, &err), &err, LD_E_NOT_FOUND);
+    b = ld_test_image(store, 0xb, NULL, 1, "x:2");
+    (void)trash_image(b, NULL);
+    ld_test_fails(ld_store_trash_find(store, "x:2", "x:2", &trash, &err), &err, LD_E_CONFLICT);
+    cr_expect_eq(find_trash("x:1", "x:1"), sid);
+}
+
+STORE_TEST(gives_an_image_back_with_the_names_that_are_free)
+{
+    autofree char *id = ld_test_image(store, 1, NULL, 2, "a:1");
+    autofree char *other = NULL, *events = NULL;
+    LD_AUTO(ld_restored_done) struct ld_restored restored = {0};
+    LD_AUTO(ld_image_done) struct ld_image before = {0};
+    LD_AUTO(ld_image_done) struct ld_image image = {0};
+    LD_AUTO(ld_trash_page_done) struct ld_trash_page trash = {0};
+    struct ld_store_sums sums;
+    ld_sid sid;
+
+    ld_test_ok(ld_store_image_tag(store, &LD_WRITE_SELF, "a:2", id, 0, &err), &err);
+    before = get_image(id);
+    sid = trash_image(id, NULL);
+    other = ld_test_image(store, 2, NULL, 1, "a:1");
+    restored = restore(sid, NULL);
+    cr_assert_eq(restored.n_refs, 1);
+    cr_expect_str_eq(restored.refs[0], "a:2");
+    cr_assert_eq(restored.n_taken, 1);
+    cr_expect_str_eq(restored.taken[0], "a:1");
+    image = get_image(id);
+    cr_expect_eq(image.created_ns, before.created_ns);
+    cr_expect_gt(image.version, before.version);
+    cr_assert_eq(image.n_refs, 1);
+    cr_expect_str_eq(image.refs[0], "a:2");
+    sums = get_sums();
+    cr_expect_eq(sums.layers, 3);
+    cr_expect_eq(sums.trash + sums.trash_bytes, 0);
+    ld_test_ok(ld_store_trash_list(store, &(struct ld_trash_query){0}, &trash, &err), &err);
+    cr_expect_eq(trash.n, 0);
+    ld_restored_done(&restored);
+    ld_test_fails(ld_store_trash_restore(store, &LD_WRITE_SELF, sid, NULL, &restored, &err), &err,
+                  LD_E_NOT_FOUND);
+
+    sid = trash_image(id, NULL);
+    ld_test_fails(ld_store_trash_restore(store, &LD_WRITE_SELF, sid, "a:1", &restored, &err), &err,
+                  LD_E_EXISTS);
+    restored = restore(sid, "b:1");
+    ld_image_done(&image);
+    image = get_image(id);
+    cr_assert_eq(image.n_refs, 1, "under another name, so not under its own");
+    cr_expect_str_eq(image.refs[0], "b:1");
+    sid = trash_image(id, NULL);
+    ld_test_ok(ld_store_trash_purge(store, &LD_WRITE_SELF, sid, &err), &err);
+    ld_test_fails(ld_store_trash_restore(store, &LD_WRITE_SELF, sid, NULL, &restored, &err), &err,
+                  LD_E_CONFLICT);
+    events = ld_test_events(store);
+    cr_expect_not_null(
+        strstr(events, "image.remove image.import image.tag image.tag image.restore"), "%s",
+        events);
+}
+
+STORE_TEST(lets_the_layers_of_a_forgotten_image_go)
+{
+    autofree char *base = ld_test_image(store, 1, NULL, 2, "base:1");
+    autofree char *app = ld_test_image(store, 2, base, 3, "app:1");
+    LD_AUTO(ld_removed_done) struct ld_removed removed = {0};
+    struct ld_write dry = {.dry_run = true};
+    ld_sid sids[2];
+    uint64_t bytes = 0;
+
+    sids[0] = trash_image(base, &bytes);
+    cr_expect_eq(bytes, 0, "another image stands on it");
+    cr_expect_eq(own_bytes(base), 0);
+    cr_expect_eq(get_sums().trash_bytes, 0);
+    cr_expect_eq(get_sums().layer_bytes, 5000);
+    cr_expect_eq(get_sums().shared_bytes, 0, "only one image that lives has them");
+    sids[1] = trash_image(app, &bytes);
+    cr_expect_eq(bytes, 5000, "with it goes what only the trash has");
+    cr_expect_eq(own_bytes(base), 0);
+    cr_expect_eq(own_bytes(app), 3000);
+    cr_expect_eq(get_sums().trash_bytes, 5000);
+    cr_expect_eq(get_sums().layers, 0);
+    ld_test_ok(ld_store_trash_forget(store, &dry, sids, 2, &removed, &err), &err);
+    cr_expect_eq(removed.layer_bytes, 5000, "each layer once");
+    ld_removed_done(&removed);
+    removed = forget(sids[0]);
+    cr_expect_eq(removed.n, 0);
+    ld_removed_done(&removed);
+    cr_expect_eq(own_bytes(app), 5000);
+    removed = forget(sids[1]);
+    cr_expect_eq(removed.n, 5);
+    cr_expect_eq(removed.layer_bytes, 5000);
+    cr_expect_eq(get_sums().trash_bytes, 0);
+    ld_removed_done(&removed);
+    removed = forget(sids[1]);
+    cr_expect_eq(removed.n, 0, "done already");
+}
+
+STORE_TEST(keeps_layers_of_the_trash_that_containers_stand_on)
+{
+    autofree char *id = ld_test_image(store, 1, NULL, 2, "a:1");
+    LD_AUTO(ld_removed_done) struct ld_removed removed = {0};
+    uint64_t bytes = 1;
+    ld_sid sid;
+
+    ld_test_ok(ld_test_container(store, 5, "web", id, NULL, &err), &err);
+    sid = trash_image(id, &bytes);
+    cr_expect_eq(bytes, 0);
+    cr_expect_eq(get_sums().layer_bytes, 2000);
+    cr_expect_eq(get_sums().unused_bytes, 2000, "no image has them");
+    cr_expect_eq(get_sums().trash_bytes, 0);
+    ld_test_ok(ld_store_container_remove(store, &LD_WRITE_SELF, ld_test_id(5),
+                                         &(struct ld_remove){.keep_ns = hour_ns}, &removed, &err),
+               &err);
+    cr_expect_eq(get_sums().trash_bytes, 2000, "the container is in the trash, too");
+    cr_expect_eq(get_sums().layer_bytes, 0);
+    cr_expect_eq(own_bytes(id), 0, "but needs them");
+    ld_removed_done(&removed);
+    removed = forget(sid);
+    cr_expect_eq(removed.n, 0);
+    cr_expect_eq(get_sums().trash_bytes, 2000);
+}
+
+STORE_TEST(makes_an_image_in_the_trash_live_when_it_is_added_again)
+{
+    autofree char *id = ld_test_image(store, 1, NULL, 1, "a:1");
+    LD_AUTO(ld_image_done) struct ld_image image = get_image(id);
+    LD_AUTO(ld_removed_done) struct ld_removed removed = {0};
+    struct ld_layer_add layer = {.how = LD_LAYER_REUSED, .layer.sid = image.tip_sid};
+    const char *ref = "b:1";
+    struct ld_image_add add = {
+        .image = {.id = id, .config = (char[]){"{}"}, .config_len = 2, .created_ns = 4711},
+        .layers = &layer,
+        .n_layers = 1,
+        .refs = &ref,
+        .n_refs = 1};
+    ld_sid sid = trash_image(id, NULL);
+
+    ld_test_ok(ld_store_trash_purge(store, &LD_WRITE_SELF, sid, &err), &err);
+    ld_test_ok(ld_store_image_add(store, &LD_WRITE_SELF, &add, 1, &err), &err);
+    ld_image_done(&image);
+    image = get_image(id);
+    cr_assert_eq(image.n_refs, 1);
+    cr_expect_str_eq(image.refs[0], "b:1");
+    cr_expect_eq(image.created_ns, 4711);
+    cr_expect_eq(get_sums().images, 1);
+    cr_expect_eq(get_sums().trash, 0);
+    removed = forget(sid); /* the reaper has read the list before */
+    cr_expect_eq(removed.n, 0);
+    ld_image_done(&image);
+    image = get_image(id);
+}
+
+/* What was removed first goes first. */
+STORE_TEST(bounds_what_the_trash_keeps)
+{
+    autofree char *base = ld_test_image(store, 1, NULL, 2, "base:1");
+    autofree char *app = ld_test_image(store, 2, base, 3, "app:1");
+    autofree char *alone = ld_test_image(store, 3, NULL, 4, "alone:1");
+    LD_AUTO(ld_trash_page_done) struct ld_trash_page due = {0};
+    LD_AUTO(ld_trash_page_done) struct ld_trash_page page = {0};
+    LD_AUTO(ld_removed_done) struct ld_removed removed = {0};
+    struct ld_trash_query only_due = {.only_due = true}, uncounted = {.only_uncounted = true};
+    ld_sid first = trash_image(alone, NULL), volume;
+
+    ld_test_ok(ld_test_volume(store, 77, "x", &err), &err);
+    ld_test_ok(ld_store_volume_remove(store, &LD_WRITE_SELF, ld_test_id(77),
+                                      &(struct ld_remove){.keep_ns = hour_ns}, &removed, &err),
+               &err);
+    volume = removed.item[0].sid;
+    (void)trash_image(app, NULL);
+    (void)trash_image(base, NULL);
+    ld_test_ok(ld_store_trash_list(store, &uncounted, &page, &err), &err);
+    cr_assert_eq(page.n, 1);
+    cr_expect_eq(page.item[0].sid, volume);
+    ld_trash_page_done(&page);
+    ld_test_ok(ld_store_trash_set_bytes(store, volume, 100, &err), &err);
+    ld_test_ok(ld_store_trash_list(store, &uncounted, &page, &err), &err);
+    cr_expect_eq(page.n, 0);
+
+    ld_test_ok(ld_store_trash_bound(store, 9100, &err), &err);
+    ld_test_ok(ld_store_trash_list(store, &only_due, &due, &err), &err);
+    cr_expect_eq(due.n, 0);
+    ld_test_ok(ld_store_trash_bound(store, 9099, &err), &err);
+    ld_test_ok(ld_store_trash_list(store, &only_due, &due, &err), &err);
+    cr_assert_eq(due.n, 1);
+    cr_expect_eq(due.item[0].sid, first);
+    ld_trash_page_done(&due);
+    ld_test_ok(ld_store_trash_bound(store, 5099, &err), &err);
+    ld_test_ok(ld_store_trash_list(store, &only_due, &due, &err), &err);
+    cr_expect_eq(due.n, 2, "the volume");
+    ld_trash_page_done(&due);
+    ld_test_ok(ld_store_trash_bound(store, 2000, &err), &err);
+    ld_test_ok(ld_store_trash_list(store, &only_due, &due, &err), &err);
+    cr_expect_eq(due.n, 3, "base alone needs no more");
+    ld_trash_page_done(&due);
+    ld_test_ok(ld_store_trash_bound(store, 1, &err), &err);
+    ld_test_ok(ld_store_trash_list(store, &only_due, &due, &err), &err);
+    cr_expect_eq(due.n, 4);
+}

@@ -358,7 +358,7 @@ STORE_TEST(folded_are_held_until_a_removed_container_is_off_the_disk)
     cr_expect_eq(release(sid[3]), 0, "others may have it mounted still");
     cr_expect_eq(next_held(0, &is_gone), upper);
     cr_expect_not(is_gone);
-    ld_test_ok(ld_store_trash_forget(store, &upper, 1, &forgotten, &err), &err);
+    ld_test_ok(ld_store_trash_forget(store, &LD_WRITE_SELF, &upper, 1, &forgotten, &err), &err);
     cr_expect_eq(next_held(0, &is_gone), upper);
     cr_expect(is_gone);
     cr_expect_eq(drop(upper), 4);
