@@ -5,11 +5,11 @@
 
 #include "client/api.h"
 #include "client/cmd.h"
+#include "client/create_body.h"
 #include "client/dry_run.h"
 #include "client/labels.h"
 #include "client/limits.h"
 #include "client/list.h"
-#include "client/mountspec.h"
 #include "client/object.h"
 #include "client/out.h"
 #include "client/text.h"
@@ -71,17 +71,8 @@ static const struct ld_opt list_opts[] = {
 
 static const struct ld_opt create_opts[] = {
     {"name", 'n', "NAME", false, "its name (default: none, it is known by its id)", NULL},
-    LD_OPT_LABEL,
-    {"volume", 'v', "SOURCE:TARGET[:ro]", true,
-     "mount a volume, or a path of the host, at TARGET (may repeat)", NULL},
-    {"mount", 0, "KEY=VALUE,...", true,
-     "the same in full: type=volume|bind|tmpfs, source, target, readonly, subpath, size", NULL},
-    {"tmpfs", 0, "TARGET[:size=SIZE]", true, "mount an empty tmpfs (may repeat)", NULL},
-    {"driver", 0, "NAME", false, "storage driver (default: the daemon's)", "driver"},
+    LD_OPTS_CREATE,
     {"read-only", 0, NULL, false, "never mount it writable", NULL},
-    LD_OPT_SIZE_LIMIT,
-    LD_OPT_INODE_LIMIT,
-    LD_OPT_BACKING,
     {"ephemeral", 0, NULL, false, "fast and never synced to disk; gone after a reboot", NULL},
     {"auto-remove", 0, NULL, false, "remove it when it is unmounted", NULL},
     {"rm", 0, NULL, false, "the same as --auto-remove", NULL},
@@ -93,26 +84,11 @@ static const struct ld_opt create_opts[] = {
 
 static int build_create(const struct ld_args *args, cJSON *body, struct ld_err *err)
 {
-    const char *name = ld_args_value(args, "name");
-    const char *driver = ld_args_value(args, "driver");
-    const char *backing = ld_args_value(args, "backing");
-
-    (void)cJSON_AddStringToObject(body, "image", ld_args_get(args, 0));
-    if (name)
-        (void)cJSON_AddStringToObject(body, "name", name);
-    if (driver)
-        (void)cJSON_AddStringToObject(body, "driver", driver);
-    if (backing)
-        (void)cJSON_AddStringToObject(body, "backing", backing);
-    if (ld_args_flag(args, "read-only"))
-        (void)cJSON_AddTrueToObject(body, "read_only");
     if (ld_args_flag(args, "ephemeral"))
         (void)cJSON_AddTrueToObject(body, "ephemeral");
     if (ld_args_flag(args, "auto-remove") || ld_args_flag(args, "rm"))
         (void)cJSON_AddTrueToObject(body, "auto_remove");
-    return ld_labels_from_args(args, body, err) < 0 || ld_limits_both(args, body, err) < 0
-               ? -1
-               : ld_mounts_from_args(args, body, err);
+    return ld_create_body(args, body, err);
 }
 
 /* Create and mount are one for the caller: a container that was made now and cannot be mounted

@@ -16,9 +16,7 @@
 
 #include "client/api.h"
 #include "client/cmd.h"
-#include "client/labels.h"
-#include "client/limits.h"
-#include "client/mountspec.h"
+#include "client/create_body.h"
 #include "client/object.h"
 #include "client/text.h"
 #include "daemon/base/err.h"
@@ -185,25 +183,10 @@ static void add_config(const struct ld_args *args, cJSON *body)
 
 static int build_body(const struct ld_args *args, cJSON *body, struct ld_err *err)
 {
-    const char *name = ld_args_value(args, "name");
-    const char *driver = ld_args_value(args, "driver");
-    const char *backing = ld_args_value(args, "backing");
-
-    (void)cJSON_AddStringToObject(body, "image", ld_args_get(args, 0));
-    if (name)
-        (void)cJSON_AddStringToObject(body, "name", name);
-    if (driver)
-        (void)cJSON_AddStringToObject(body, "driver", driver);
-    if (backing)
-        (void)cJSON_AddStringToObject(body, "backing", backing);
-    if (ld_args_flag(args, "read-only"))
-        (void)cJSON_AddTrueToObject(body, "read_only");
     (void)cJSON_AddTrueToObject(body, "auto_remove");
     (void)cJSON_AddTrueToObject(body, "ephemeral"); /* nothing of it is to outlive the command */
     add_config(args, body);
-    return ld_labels_from_args(args, body, err) < 0 || ld_limits_both(args, body, err) < 0
-               ? -1
-               : ld_mounts_from_args(args, body, err);
+    return ld_create_body(args, body, err);
 }
 
 static int make_bundle(struct ld_cli *cli, const char *id, cJSON **ret, struct ld_err *err)
@@ -358,17 +341,8 @@ static const struct ld_opt run_opts[] = {
     {"workdir", 'w', "PATH", false, "run in this folder of the container", NULL},
     {"entrypoint", 0, "PROGRAM", false, "instead of the image's entry point; \"\": none", NULL},
     {"name", 'n', "NAME", false, "its name, which is its host name, too", NULL},
-    LD_OPT_LABEL,
-    {"volume", 'v', "SOURCE:TARGET[:ro]", true,
-     "mount a volume, or a path of the host, at TARGET (may repeat)", NULL},
-    {"mount", 0, "KEY=VALUE,...", true,
-     "the same in full: type=volume|bind|tmpfs, source, target, readonly, subpath, size", NULL},
-    {"tmpfs", 0, "TARGET[:size=SIZE]", true, "mount an empty tmpfs (may repeat)", NULL},
-    {"driver", 0, "NAME", false, "storage driver (default: the daemon's)", "driver"},
+    LD_OPTS_CREATE,
     {"read-only", 0, NULL, false, "the command can write to its volumes only", NULL},
-    LD_OPT_SIZE_LIMIT,
-    LD_OPT_INODE_LIMIT,
-    LD_OPT_BACKING,
     {"network", 0, "none|host", false,
      "a network of its own without devices (default), or the host's", "none|host"},
     {"rm", 0, NULL, false, "taken for habit's sake: it is removed anyway", NULL},
