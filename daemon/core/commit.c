@@ -47,6 +47,7 @@ struct commit {
     struct ld_import imp;
     bool is_changed;
     bool has_left_out; /* something of the container is not in the layer */
+    bool is_idle;      /* nobody uses the container, for as long as its key is held */
 };
 
 static void commit_done(struct commit *c)
@@ -128,8 +129,10 @@ static int hold(struct commit *c, struct ld_err *err)
 {
     struct ld_mounts *mounts = c->core->mounts;
     const struct ld_rootfs *fs = &c->rootfs.fs;
+    enum ld_mount_state state = ld_mounts_settle(mounts, fs);
 
-    if (ld_mounts_settle(mounts, fs) == LD_HELD) {
+    c->is_idle = state == LD_UNMOUNTED;
+    if (state == LD_HELD) {
         (void)ld_err_set(err, LD_E_BUSY, "it is held by a process in another mount namespace");
         return ld_err_hint(err, "end that process, then try again");
     }
@@ -373,8 +376,7 @@ static void go_on(struct commit *c)
     struct ld_err err = LD_ERR_INIT;
 
     if (!c->is_changed || c->has_left_out || c->spec->squash || !fs->driver->seal ||
-        fs->writable.is_apart || c->container.parent_sid == tip ||
-        ld_mounts_settle(c->core->mounts, fs) != LD_UNMOUNTED)
+        fs->writable.is_apart || c->container.parent_sid == tip || !c->is_idle)
         return;
     if (move_onto(c, tip, &err) < 0)
         ld_debug("container '%s' does not go on on what was committed: %s", c->container.id,
