@@ -470,6 +470,22 @@ static void reap_page(struct ld_reaper *r, const struct ld_trash_page *page, ld_
     }
 }
 
+/* What is on its way into the trash is counted when it is there: who moves it wakes the reaper.
+ * What can't be counted counts for nothing, and is in nobody's way. */
+static int count_one(struct ld_core *core, const struct ld_trash *t, struct ld_err *err)
+{
+    struct ld_usage usage = {.bytes = 0};
+    struct ld_err why = LD_ERR_INIT;
+    struct stat st;
+
+    if (fstatat(core->root.trash_fd, ld_sid_name(t->sid).text, &st, AT_SYMLINK_NOFOLLOW) < 0 &&
+        errno == ENOENT)
+        return 0;
+    if (ld_trash_usage(core, t, &usage, &why) < 0)
+        ld_warn("%s; the bound of the trash is kept without it", why.message);
+    return ld_store_trash_set_bytes(core->store, t->sid, usage.bytes, err);
+}
+
 /* What has come since is measured first, while it lies there unchanged. */
 static int keep_bound(struct ld_reaper *r, struct ld_err *err)
 {
@@ -483,10 +499,7 @@ static int keep_bound(struct ld_reaper *r, struct ld_err *err)
         if (ld_store_trash_list(r->core->store, &query, &page, err) < 0)
             return -1;
         for (size_t i = 0; i < page.n && !ld_flag_is_set(&r->cancel); i++) {
-            struct ld_usage usage = {.bytes = 0};
-
-            if (ld_trash_usage(r->core, &page.item[i], &usage, err) < 0 ||
-                ld_store_trash_set_bytes(r->core->store, page.item[i].sid, usage.bytes, err) < 0)
+            if (count_one(r->core, &page.item[i], err) < 0)
                 return -1;
         }
         query.after = page.next;

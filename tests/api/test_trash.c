@@ -266,3 +266,71 @@ KEEPING_TEST(has_what_a_kill_took_out_half_way_again)
     cr_expect_geq(ld_int(ld_want(c, 200, "GET", NULL, "/v1/volumes/data?size=1"), "size.bytes"),
                   1048576);
 }
+
+/* ---- its bound ---- */
+
+static void set(const char *settings)
+{
+    ld_test_sh("printf '[trash]\\nkeep_containers = 1h\\n%s\\n' >layerd.conf", settings);
+}
+
+struct waiting {
+    struct ld_client *c;
+    int n;
+};
+
+static bool are_left(void *arg)
+{
+    const struct waiting *w = arg;
+
+    return n_listed(w->c, "") == w->n;
+}
+
+/* Its directory can't be moved at first. */
+KEEPING_TEST(counts_what_comes_late)
+{
+    struct waiting w = {.n = 0};
+
+    ld_daemon_stop(d);
+    set("max_bytes = 512k");
+    ld_daemon_again(d);
+    ld_have_base(d->client);
+    (void)ld_create(d->client, "big", "base", NULL);
+    ld_change(d->client, "big", "head -c 1M /dev/urandom >big");
+    ld_test_sh("mount --bind %s/w/3 %s/w/3", d->data_root, d->data_root);
+    (void)ld_want(d->client, 204, "DELETE", NULL, "/v1/containers/big");
+    (void)ld_create(d->client, "small", "base", NULL); /* its removal has the reaper look again */
+    (void)ld_want(d->client, 204, "DELETE", NULL, "/v1/containers/small?purge=1");
+    w = (struct waiting){.c = d->client, .n = 1};
+    cr_assert(ld_test_wait(are_left, &w, 60));
+    ld_test_sh("umount %s/w/3", d->data_root);
+    ld_daemon_stop(d);
+    ld_daemon_again(d);
+    w = (struct waiting){.c = d->client, .n = 0};
+    cr_expect(ld_test_wait(are_left, &w, 60), "it is in the trash now, and too large for it");
+    ld_wait_reaped(d);
+}
+
+/* A directory that can't be read: that of a process which has ended. */
+KEEPING_TEST(is_emptied_around_what_cant_be_counted)
+{
+    struct waiting w = {.n = 1};
+
+    ld_have_base(c);
+    (void)ld_create(c, "x", "base", NULL);
+    (void)ld_create(c, "y", "base", NULL);
+    (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/x");
+    ld_wait_count(d, "trash", 1);
+    ld_daemon_stop(d);
+    ld_test_sh("sleep 60 & mount --bind /proc/$!/net %s/trash/3; kill $!; wait $! || true;"
+               "! ls %s/trash/3 2>ls",
+               d->data_root, d->data_root);
+    set("max_bytes = 1g");
+    ld_daemon_again(d);
+    w.c = d->client;
+    (void)ld_want(d->client, 204, "DELETE", NULL, "/v1/containers/y?purge=1");
+    cr_expect(ld_test_wait(are_left, &w, 60));
+    ld_test_sh("umount %s/trash/3", d->data_root);
+    (void)ld_want(d->client, 204, "DELETE", NULL, "/v1/trash");
+    ld_wait_reaped(d);
+}
