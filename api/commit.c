@@ -10,11 +10,13 @@
 #include "api/routes.h"
 #include "api/work.h"
 #include "daemon/base/mem.h"
+#include "daemon/base/parse.h"
 #include "daemon/core/commit.h"
 #include "daemon/core/container.h"
 #include "daemon/core/core.h"
 
 enum { MAX_CHANGES = 1024 };
+#define MAX_CREATED INT64_C(9214646399) /* the end of 2261: in nanoseconds it fits 63 bits */
 
 struct commit {
     struct ld_work work;
@@ -23,6 +25,8 @@ struct commit {
     char **changes;
     size_t n_changes;
     bool squash;
+    int64_t created_s; /* with has_created */
+    bool has_created;
     struct ld_err refusal; /* the container is not there, which counts unless it was committed
                               before under the same key */
 };
@@ -42,6 +46,7 @@ static struct ld_commit_spec spec_of(struct commit *c)
                                    .changes = (const char *const *)c->changes,
                                    .n_changes = c->n_changes,
                                    .squash = c->squash,
+                                   .created_s = c->has_created ? &c->created_s : NULL,
                                    .progress = tell,
                                    .progress_arg = c,
                                    .cancel = c->work.cancel};
@@ -114,6 +119,22 @@ static int read_text(const cJSON *body, const char *name, char **ret, struct ld_
     return 0;
 }
 
+static int read_created(struct commit *c, const cJSON *body, struct ld_err *err)
+{
+    const char *text = NULL;
+
+    if (ld_member_string(body, "", "created", &text, err) < 0)
+        return -1;
+    if (!text)
+        return 0;
+    c->has_created =
+        ld_parse_time(text, &c->created_s) == 0 && c->created_s >= 0 && c->created_s <= MAX_CREATED;
+    if (c->has_created)
+        return 0;
+    return ld_err_set(err, LD_E_INVALID,
+                      "'created' must be a time from 1970 to 2261, like 2026-01-02T03:04:05Z");
+}
+
 static int read_changes(struct commit *c, const cJSON *body, struct ld_err *err)
 {
     const cJSON *list = NULL, *item;
@@ -137,11 +158,11 @@ static int read_body(struct commit *c, const cJSON *body, struct ld_err *err)
 {
     struct ld_commit_spec spec;
 
-    if (ld_members_only(body, "", "ref message author changes squash", err) < 0 ||
+    if (ld_members_only(body, "", "ref message author created changes squash", err) < 0 ||
         read_text(body, "ref", &c->ref, err) < 0 ||
         read_text(body, "message", &c->message, err) < 0 ||
-        read_text(body, "author", &c->author, err) < 0 || read_changes(c, body, err) < 0 ||
-        ld_member_bool(body, "", "squash", &c->squash, err) < 0)
+        read_text(body, "author", &c->author, err) < 0 || read_created(c, body, err) < 0 ||
+        read_changes(c, body, err) < 0 || ld_member_bool(body, "", "squash", &c->squash, err) < 0)
         return -1;
     spec = spec_of(c);
     return ld_commit_check(&spec, err);

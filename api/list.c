@@ -112,9 +112,8 @@ int ld_filter_bool(const struct ld_filters *f, const char *key, int *ret, struct
 int ld_filter_until(const struct ld_filters *f, int64_t *ret_ns, struct ld_err *err)
 {
     const char *text = ld_filter_get(f, "until");
-    struct tm tm = {0};
-    const char *rest;
     uint64_t ago_ms;
+    int64_t seconds;
 
     *ret_ns = 0;
     if (!text)
@@ -123,15 +122,9 @@ int ld_filter_until(const struct ld_filters *f, int64_t *ret_ns, struct ld_err *
         *ret_ns = ld_now_ns() - (int64_t)ago_ms * 1000000;
         return 0;
     }
-    rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
-    if (!rest)
+    if (ld_parse_time(text, &seconds) < 0 || __builtin_mul_overflow(seconds, 1000000000, ret_ns))
         return ld_err_set(err, LD_E_INVALID,
                           "the filter until='%s' is neither a time nor a duration like 24h", text);
-    if (*rest == '.')
-        rest += 1 + strspn(rest + 1, "0123456789");
-    if (strcmp(rest, "Z") != 0)
-        return ld_err_set(err, LD_E_INVALID, "the filter until='%s' is not in UTC (…Z)", text);
-    *ret_ns = (int64_t)timegm(&tm) * 1000000000;
     return 0;
 }
 

@@ -8,6 +8,7 @@
 #include "client/text.h"
 #include "daemon/base/err.h"
 #include "daemon/base/mem.h"
+#include "daemon/base/parse.h"
 
 static const char json_type[] = "application/json";
 static const char ndjson_type[] = "application/x-ndjson";
@@ -269,7 +270,7 @@ int64_t ld_field_time(const cJSON *object, const char *name)
 {
     int64_t seconds;
 
-    return ld_text_parse_time(ld_field_str(object, name), &seconds) == 0 ? seconds : 0;
+    return ld_parse_time(ld_field_str(object, name), &seconds) == 0 ? seconds : 0;
 }
 
 char *ld_json_bytes(const cJSON *object, const char *name)

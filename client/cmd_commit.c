@@ -1,6 +1,8 @@
 /* layerctl commit: see layerctl(1). */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "client/api.h"
 #include "client/cmd.h"
@@ -9,11 +11,34 @@
 #include "client/progress.h"
 #include "daemon/base/err.h"
 #include "daemon/base/mem.h"
+#include "daemon/base/parse.h"
+
+#define LAST_EPOCH UINT64_C(9214646399) /* the end of 2261: what the daemon takes */
 
 static void add_text(cJSON *body, const char *name, const char *value)
 {
     if (value)
         (void)cJSON_AddStringToObject(body, name, value);
+}
+
+/* https://reproducible-builds.org/specs/source-date-epoch/ */
+static int add_created(cJSON *body, struct ld_err *err)
+{
+    const char *epoch = getenv("SOURCE_DATE_EPOCH");
+    uint64_t seconds;
+    time_t time;
+    struct tm tm;
+    char text[sizeof("2261-01-02T03:04:05Z")];
+
+    if (!epoch || !*epoch)
+        return 0;
+    if (ld_parse_u64(epoch, 0, LAST_EPOCH, &seconds) < 0)
+        return ld_err_set(err, LD_E_INVALID, "SOURCE_DATE_EPOCH='%s' is no time in seconds", epoch);
+    time = (time_t)seconds;
+    (void)gmtime_r(&time, &tm); /* fails beyond the year 2^31 only */
+    (void)strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm);
+    add_text(body, "created", text);
+    return 0;
 }
 
 static cJSON *make_body(const struct ld_args *args)
@@ -47,11 +72,13 @@ static int run_commit(struct ld_cli *cli, struct ld_err *err)
     autobuf struct ld_buf url = LD_URL_INIT;
     autojson cJSON *body = make_body(cli->args);
     autojson cJSON *result = NULL;
-    autofree char *text = cJSON_PrintUnformatted(body);
-    autofree char *once = NULL;
+    autofree char *text = NULL, *once = NULL;
     struct ld_http_call call = {.method = "POST", .headers = {"Content-Type: application/json"}};
     size_t n_headers = 1;
 
+    if (add_created(body, err) < 0)
+        return -1;
+    text = cJSON_PrintUnformatted(body);
     if (!text)
         return ld_err_set(err, LD_E_UNAVAILABLE, "no memory for the request");
     if (ld_object_url(LD_KIND_CONTAINER, ld_args_get(cli->args, 0), "commit", &url, err) < 0 ||
@@ -98,6 +125,10 @@ static const struct ld_cmd cmds[] = {
             "what was deleted again is not in it. The container goes on as it is. While a mounted "
             "container is copied it is read-only, and nobody may have a file in it open for "
             "writing.\n"
+            "\n"
+            "With SOURCE_DATE_EPOCH in the environment the image is made at that time, and nothing "
+            "in "
+            "its layer is newer: the same changes give the same image.\n"
             "\n"
             "LINE is one of CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, "
             "USER, VOLUME and WORKDIR with its arguments, as in a Dockerfile.",

@@ -41,9 +41,6 @@ struct ld_text ld_text_short_id(const char *id);
 /* "2026-11-25T10:15:30Z" of a time with a fraction; anything else as it is, as far as it fits. */
 struct ld_text ld_text_whole_seconds(const char *time);
 
-/* RFC 3339, any offset, fraction ignored. 0 or -EINVAL. */
-int ld_text_parse_time(const char *s, int64_t *ret) ld_must_check;
-
 /* The bytes that base64 text stands for (a NUL is added by the buffer). 0 or -EINVAL. */
 int ld_text_decode_base64(const char *s, struct ld_buf *ret) ld_must_check;
 

@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
 /* Digits of a base up to 10 from the start of s; *end is the first byte that is none. */
 static int digits(const char *s, unsigned base, uint64_t *ret, const char **end)
@@ -145,6 +146,71 @@ int ld_parse_seconds(const char *s, uint64_t *ret_ms)
         }
     }
     return -EINVAL;
+}
+
+/* n digits at *s into a number; moves on. */
+static bool take_number(const char **s, size_t n, int *ret)
+{
+    int value = 0;
+
+    for (size_t i = 0; i < n; i++, (*s)++) {
+        if (**s < '0' || **s > '9')
+            return false;
+        value = value * 10 + (**s - '0');
+    }
+    *ret = value;
+    return true;
+}
+
+static bool take_char(const char **s, const char *any)
+{
+    if (!**s || !strchr(any, **s))
+        return false;
+    (*s)++;
+    return true;
+}
+
+/* "Z" or "+hh:mm": seconds east of Greenwich. */
+static bool take_offset(const char **s, int64_t *ret)
+{
+    int hours, minutes;
+    int sign = **s == '-' ? -1 : 1;
+
+    if (take_char(s, "Zz")) {
+        *ret = 0;
+        return true;
+    }
+    if (!take_char(s, "+-") || !take_number(s, 2, &hours) || !take_char(s, ":") ||
+        !take_number(s, 2, &minutes))
+        return false;
+    *ret = sign * (hours * 3600 + minutes * 60);
+    return true;
+}
+
+int ld_parse_time(const char *s, int64_t *ret_seconds)
+{
+    struct tm tm = {0};
+    int64_t offset;
+
+    if (!take_number(&s, 4, &tm.tm_year) || !take_char(&s, "-") ||
+        !take_number(&s, 2, &tm.tm_mon) || !take_char(&s, "-") ||
+        !take_number(&s, 2, &tm.tm_mday) || !take_char(&s, "Tt ") ||
+        !take_number(&s, 2, &tm.tm_hour) || !take_char(&s, ":") ||
+        !take_number(&s, 2, &tm.tm_min) || !take_char(&s, ":") || !take_number(&s, 2, &tm.tm_sec))
+        return -EINVAL;
+    if (take_char(&s, ".")) {
+        while (*s >= '0' && *s <= '9')
+            s++;
+    }
+    if (!take_offset(&s, &offset) || *s)
+        return -EINVAL;
+    if (tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 || tm.tm_mday > 31 || tm.tm_hour > 23 ||
+        tm.tm_min > 59 || tm.tm_sec > 60)
+        return -EINVAL;
+    tm.tm_year -= 1900;
+    tm.tm_mon -= 1;
+    *ret_seconds = (int64_t)timegm(&tm) - offset;
+    return 0;
 }
 
 bool ld_is_hex(const char *s, size_t n)

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "daemon/base/clock.h"
 #include "daemon/base/fdio.h"
@@ -31,7 +32,7 @@
 #include "daemon/image/ref.h"
 #include "daemon/jobs/lane.h"
 
-enum { MAX_ATTEMPTS = 5 };
+enum { MAX_ATTEMPTS = 5, NS = 1000000000 };
 
 struct commit {
     struct ld_core *core;
@@ -46,8 +47,9 @@ struct commit {
     char *name; /* points to it */
     struct ld_import imp;
     bool is_changed;
-    bool has_left_out; /* something of the container is not in the layer */
-    bool is_idle;      /* nobody uses the container, for as long as its key is held */
+    bool has_left_out;    /* something of the container is not in the layer */
+    bool has_other_times; /* something is older in the layer than in the container */
+    bool is_idle;         /* nobody uses the container, for as long as its key is held */
 };
 
 static void commit_done(struct commit *c)
@@ -179,6 +181,27 @@ static int copy_changes(struct commit *c, int dir, const bool *cancel, struct ld
     return ld_capture_tree(&from, dir, &c->is_changed, err);
 }
 
+/* What was changed after the image was made, by its own word, is as old as that. */
+static int cap_times(struct commit *c, int dir, const bool *cancel, struct ld_err *err)
+{
+    const struct ld_layers layer = {.root = &dir, .n = 1, .form = LD_FORM_LAYER};
+    struct ld_tree *tree LD_AUTO(ld_tree_free_p) = ld_tree_new(&layer, LD_TREE_NO_LEAVE, cancel);
+    const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = *c->spec->created_s}};
+    struct ld_node node;
+    int rc;
+
+    while ((rc = ld_tree_next(tree, &node, err)) > 0) {
+        const struct timespec *t = &node.st.st_mtim;
+
+        if (t->tv_sec < times[1].tv_sec || (t->tv_sec == times[1].tv_sec && t->tv_nsec == 0))
+            continue;
+        if (utimensat(node.dir, node.name, times, AT_SYMLINK_NOFOLLOW) < 0)
+            return ld_err_sys(err, -errno, "set the time of '%s'", node.path);
+        c->has_other_times = true;
+    }
+    return rc;
+}
+
 static int capture(struct commit *c, int dir, const bool *cancel, struct ld_err *err)
 {
     int rc;
@@ -188,7 +211,7 @@ static int capture(struct commit *c, int dir, const bool *cancel, struct ld_err 
         return -1;
     rc = c->spec->squash ? copy_whole(c, dir, cancel, err) : copy_changes(c, dir, cancel, err);
     let_go(c);
-    return rc;
+    return rc == 0 && c->spec->created_s ? cap_times(c, dir, cancel, err) : rc;
 }
 
 static void tell_packed(void *arg, uint64_t bytes)
@@ -303,7 +326,8 @@ static int name_image(struct commit *c, struct ld_err *err)
                                    .author = spec->author,
                                    .message = spec->message,
                                    .squash = spec->squash,
-                                   .created_ns = ld_now_ns()};
+                                   .created_ns =
+                                       spec->created_s ? *spec->created_s * NS : ld_now_ns()};
     struct ld_import_image *image;
 
     if (c->is_changed)
@@ -375,8 +399,8 @@ static void go_on(struct commit *c)
     ld_sid tip = c->imp.n_tasks ? c->imp.tasks[c->imp.n_tasks - 1].sid : 0;
     struct ld_err err = LD_ERR_INIT;
 
-    if (!c->is_changed || c->has_left_out || c->spec->squash || !fs->driver->seal ||
-        fs->writable.is_apart || c->container.parent_sid == tip || !c->is_idle)
+    if (!c->is_changed || c->has_left_out || c->has_other_times || c->spec->squash ||
+        !fs->driver->seal || fs->writable.is_apart || c->container.parent_sid == tip || !c->is_idle)
         return;
     if (move_onto(c, tip, &err) < 0)
         ld_debug("container '%s' does not go on on what was committed: %s", c->container.id,

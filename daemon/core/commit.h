@@ -27,6 +27,9 @@ struct ld_commit_spec {
     const char *const *changes;         /* of the config: lines of a Dockerfile (image/change.h) */
     size_t n_changes;
     bool squash; /* one layer of the whole root, on nothing */
+    /* When the image was made, since 1970; NULL: now. Nothing in the layer is newer then: the same
+     * changes give the same image whenever they were made (SOURCE_DATE_EPOCH). */
+    const int64_t *created_s;
     /* Phases: "capture", "pack" (bytes of the layer's tar), "record". */
     ld_import_progress_fn progress; /* or NULL */
     void *progress_arg;

@@ -271,6 +271,40 @@ LD_API_TEST(commit, of_the_same_tree_is_the_same_layer)
     ld_expect_df_is_du(d, c);
 }
 
+LD_API_TEST(commit, at_a_given_time_is_the_same_image_whenever_it_was_changed)
+{
+    static const char *const bodies[] = {"{'created':'2026-01-02T04:04:05.5+01:00'}",
+                                         "{'created':'2026-01-02T03:04:05Z','squash':true}"};
+
+    ld_have_base(c);
+    for (size_t i = 0; i < LD_ARRAY_LEN(bodies); i++) {
+        static const char *const drivers[] = {"'driver':'overlay'", "'driver':'vfs'"};
+        struct ld_text id[2];
+
+        for (size_t k = 0; k < LD_ARRAY_LEN(drivers); k++) {
+            struct ld_text was, digest;
+
+            (void)ld_create(c, "web", "base", drivers[k]);
+            ld_change(c, "web",
+                      "date +%N > /dev/null; mkdir -p opt/d; echo new > opt/d/new; ln -s x opt/l; "
+                      "rm etc/motd; mkfifo opt/p; touch -d @1000.5 opt/d/old");
+            was = ld_root_digest(c, "web");
+            id[k] = ld_textf("%s", ld_str(commit(c, "web", bodies[i]), "id"));
+            digest = ld_root_digest(c, "web");
+            cr_expect_str_eq(digest.s, was.s, "the container's own times stay");
+            (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/web");
+        }
+        cr_expect_str_eq(id[0].s, id[1].s);
+        cr_expect_str_eq(ld_str(ld_want(c, 200, "GET", NULL, "/v1/images/%s", id[0].s), "created"),
+                         "2026-01-02T03:04:05.000000000Z");
+        (void)ld_create(c, "probe", id[0].s, NULL);
+        ld_change(c, "probe",
+                  "test $(stat -c %Y opt/d/new) = 1767323045; test $(stat -c %Y opt) = 1767323045; "
+                  "test $(stat -c %y opt/d/old | cut -c 18-20) = 40. ; test ! -e etc/motd");
+        (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/probe");
+    }
+}
+
 LD_API_TEST(commit, has_nothing_of_what_was_deleted_between_two_snapshots)
 {
     ld_have_base(c);
@@ -402,6 +436,10 @@ LD_API_TEST(commit, is_refused_with_the_right_code)
         {"invalid", "{'changes':['CMD x','RUN y']}", "change 'RUN y'"},
         {"invalid", "{'changes':['USER $NOBODY']}", "change 'USER $NOBODY'"},
         {"invalid", "{'squash':'yes'}", "'squash'"},
+        {"invalid", "{'created':7}", "'created'"},
+        {"invalid", "{'created':'yesterday'}", "'created'"},
+        {"invalid", "{'created':'1969-12-31T23:59:59Z'}", "'created'"},
+        {"invalid", "{'created':'2262-01-01T00:00:00Z'}", "'created'"},
     };
     const struct ld_reply *reply;
     autofree char *large = ld_alloc0((1 << 20) + 100);

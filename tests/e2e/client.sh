@@ -452,6 +452,18 @@ test_commit() {
     run 3 layerctl commit nothing
     run 0 layerctl container commit --squash work flat:1
     is "one layer" "$(layerctl image inspect --format json flat:1 | jq .layer_count)" 1
+    first=
+    for name in early late; do
+        run 0 layerctl create --name $name base:1
+        echo same >same
+        run 0 layerctl cp same "$name:/etc/same"
+        run 0 env SOURCE_DATE_EPOCH=1700000000 layerctl commit $name
+        is "the same image at any time" "${first:-$out}" "$out"
+        first=$out
+    done
+    run 2 env SOURCE_DATE_EPOCH=soon layerctl commit early
+    has stderr "$err" "SOURCE_DATE_EPOCH='soon'"
+    run 0 layerctl rm -v early late
     run 0 layerctl commit --idempotency-key k work
     first=$out
     run 0 layerctl commit --idempotency-key k work

@@ -113,22 +113,6 @@ Test(client_text, tells_ages)
     cr_expect_str_eq(ld_text_age(INT64_MIN, INT64_MAX).text, "?");
 }
 
-Test(client_text, reads_times)
-{
-    int64_t t = -1;
-
-    cr_assert_eq(ld_text_parse_time("1970-01-02T00:00:01Z", &t), 0);
-    cr_expect_eq(t, 86401);
-    cr_assert_eq(ld_text_parse_time("2026-11-25T10:15:30.123456789Z", &t), 0);
-    cr_expect_eq(t, 1795601730);
-    cr_assert_eq(ld_text_parse_time("2026-11-25T11:15:30+01:00", &t), 0);
-    cr_expect_eq(t, 1795601730);
-    cr_expect_eq(ld_text_parse_time("2026-13-25T11:15:30Z", &t), -EINVAL);
-    cr_expect_eq(ld_text_parse_time("2026-11-25", &t), -EINVAL);
-    cr_expect_eq(ld_text_parse_time("", &t), -EINVAL);
-    cr_expect_eq(t, 1795601730, "failure leaves the result alone");
-}
-
 Test(client_text, leaves_fractions_of_seconds_out)
 {
     cr_expect_str_eq(ld_text_whole_seconds("2026-11-25T10:15:30.123456789Z").text,

@@ -45,3 +45,19 @@ Test(parse, knows_valid_names)
     cr_expect_not(ld_name_is_valid("a/b"));
     cr_expect_not(ld_name_is_valid(id), "64 hex digits are an id");
 }
+
+Test(parse, reads_times)
+{
+    int64_t t = -1;
+
+    cr_assert_eq(ld_parse_time("1970-01-02T00:00:01Z", &t), 0);
+    cr_expect_eq(t, 86401);
+    cr_assert_eq(ld_parse_time("2026-11-25T10:15:30.123456789Z", &t), 0);
+    cr_expect_eq(t, 1795601730);
+    cr_assert_eq(ld_parse_time("2026-11-25T11:15:30+01:00", &t), 0);
+    cr_expect_eq(t, 1795601730);
+    cr_expect_eq(ld_parse_time("2026-13-25T11:15:30Z", &t), -EINVAL);
+    cr_expect_eq(ld_parse_time("2026-11-25", &t), -EINVAL);
+    cr_expect_eq(ld_parse_time("", &t), -EINVAL);
+    cr_expect_eq(t, 1795601730, "failure leaves the result alone");
+}
