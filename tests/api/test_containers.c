@@ -580,64 +580,41 @@ LD_API_TEST(containers, may_be_ephemeral)
     (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/web");
 }
 
+static const struct {
+    const char *method, *rest, *body;
+} routes[] = {
+    {"GET", "", NULL},
+    {"PATCH", "", "{}"},
+    {"DELETE", "", NULL},
+    {"POST", "/mount", NULL},
+    {"POST", "/bundle", NULL},
+    {"POST", "/unmount", NULL},
+    {"GET", "/holders", NULL},
+    {"GET", "/explain?path=/", NULL},
+    {"GET", "/changes", NULL},
+    {"GET", "/diff", NULL},
+    {"GET", "/export", NULL},
+    {"GET", "/files?path=/", NULL},
+    {"PUT", "/files?path=/x", NULL},
+    {"DELETE", "/files?path=/x", NULL},
+    {"GET", "/snapshots", NULL},
+    {"POST", "/snapshots", NULL},
+    {"GET", "/snapshots/s", NULL},
+    {"DELETE", "/snapshots/s", NULL},
+    {"POST", "/snapshots/s/rollback", NULL},
+    {"POST", "/clone", NULL},
+    {"POST", "/commit", NULL},
+};
+
 LD_API_TEST(containers, answer_404_on_every_route)
 {
-    static const struct {
-        const char *method, *rest, *body;
-    } rows[] = {
-        {"GET", "", NULL},
-        {"PATCH", "", "{}"},
-        {"DELETE", "", NULL},
-        {"POST", "/mount", NULL},
-        {"POST", "/bundle", NULL},
-        {"POST", "/unmount", NULL},
-        {"GET", "/holders", NULL},
-        {"GET", "/explain?path=/", NULL},
-        {"GET", "/changes", NULL},
-        {"GET", "/diff", NULL},
-        {"GET", "/export", NULL},
-        {"GET", "/files?path=/", NULL},
-        {"PUT", "/files?path=/x", NULL},
-        {"DELETE", "/files?path=/x", NULL},
-        {"GET", "/snapshots", NULL},
-        {"POST", "/snapshots", NULL},
-        {"GET", "/snapshots/s", NULL},
-        {"DELETE", "/snapshots/s", NULL},
-        {"POST", "/snapshots/s/rollback", NULL},
-        {"POST", "/clone", NULL},
-    };
-
-    for (size_t i = 0; i < LD_ARRAY_LEN(rows); i++)
-        (void)ld_want_error(c, "not_found", rows[i].method, rows[i].body, "/v1/containers/none%s",
-                            rows[i].rest);
+    for (size_t i = 0; i < LD_ARRAY_LEN(routes); i++)
+        (void)ld_want_error(c, "not_found", routes[i].method, routes[i].body,
+                            "/v1/containers/none%s", routes[i].rest);
 }
 
 LD_API_TEST(containers, answer_conflict_on_every_route_for_an_ambiguous_prefix)
 {
-    static const struct {
-        const char *method, *rest, *body;
-    } rows[] = {
-        {"GET", "", NULL},
-        {"PATCH", "", "{}"},
-        {"DELETE", "", NULL},
-        {"POST", "/mount", NULL},
-        {"POST", "/bundle", NULL},
-        {"POST", "/unmount", NULL},
-        {"GET", "/holders", NULL},
-        {"GET", "/explain?path=/", NULL},
-        {"GET", "/changes", NULL},
-        {"GET", "/diff", NULL},
-        {"GET", "/export", NULL},
-        {"GET", "/files?path=/", NULL},
-        {"PUT", "/files?path=/x", NULL},
-        {"DELETE", "/files?path=/x", NULL},
-        {"GET", "/snapshots", NULL},
-        {"POST", "/snapshots", NULL},
-        {"GET", "/snapshots/s", NULL},
-        {"DELETE", "/snapshots/s", NULL},
-        {"POST", "/snapshots/s/rollback", NULL},
-        {"POST", "/clone", NULL},
-    };
     static struct ld_text ids[2000];
     char prefix[5] = "";
     int n = 0;
@@ -655,9 +632,9 @@ LD_API_TEST(containers, answer_conflict_on_every_route_for_an_ambiguous_prefix)
         n++;
     }
     cr_assert_neq(prefix[0], '\0', "2,000 ids and no two begin alike");
-    for (size_t i = 0; i < LD_ARRAY_LEN(rows); i++) {
-        cJSON *error = ld_want_error(c, "conflict", rows[i].method, rows[i].body,
-                                     "/v1/containers/%s%s", prefix, rows[i].rest);
+    for (size_t i = 0; i < LD_ARRAY_LEN(routes); i++) {
+        cJSON *error = ld_want_error(c, "conflict", routes[i].method, routes[i].body,
+                                     "/v1/containers/%s%s", prefix, routes[i].rest);
 
         cr_expect_geq(ld_count(error, "details.candidates"), 2);
     }
