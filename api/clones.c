@@ -17,6 +17,8 @@ struct clone_call {
     struct ld_call call;
     char origin[65];
     char *name, *labels, *snapshot; /* as asked for, or NULL */
+    struct ld_limits limits;
+    bool has_size_limit, has_inode_limit;
     struct ld_container_state state;
 };
 
@@ -33,7 +35,12 @@ static void free_call(struct ld_call *call)
 
 static struct ld_clone_spec spec_of(const struct clone_call *c)
 {
-    return (struct ld_clone_spec){.name = c->name, .labels = c->labels, .snapshot = c->snapshot};
+    return (struct ld_clone_spec){.name = c->name,
+                                  .labels = c->labels,
+                                  .snapshot = c->snapshot,
+                                  .limits = c->limits,
+                                  .has_size_limit = c->has_size_limit,
+                                  .has_inode_limit = c->has_inode_limit};
 }
 
 static int run_clone(struct ld_call *call, struct ld_err *err)
@@ -59,10 +66,14 @@ static int read_body(struct clone_call *c, struct ld_err *err)
     const cJSON *body = ld_request_json(c->call.req);
     const char *name = NULL, *snapshot = NULL;
 
-    if (ld_members_only(body, "", "name labels snapshot", err) < 0 ||
+    if (ld_members_only(body, "", "name labels snapshot size_limit inode_limit", err) < 0 ||
         ld_member_string(body, "", "name", &name, err) < 0 ||
-        ld_member_string(body, "", "snapshot", &snapshot, err) < 0)
+        ld_member_string(body, "", "snapshot", &snapshot, err) < 0 ||
+        ld_json_size_limit(body, &c->limits.bytes, err) < 0 ||
+        ld_json_inode_limit(body, &c->limits.inodes, err) < 0)
         return -1;
+    c->has_size_limit = cJSON_HasObjectItem(body, "size_limit");
+    c->has_inode_limit = cJSON_HasObjectItem(body, "inode_limit");
     c->name = name ? ld_strdup(name) : NULL;
     c->snapshot = snapshot ? ld_strdup(snapshot) : NULL;
     if (!cJSON_GetObjectItemCaseSensitive(body, "labels"))

@@ -170,10 +170,12 @@ static int read_clone(struct volume_call *c, struct ld_err *err)
     const char *name = NULL;
     const char *snapshot = NULL;
 
-    if (ld_members_only(body, "", "name labels snapshot", err) < 0 ||
+    if (ld_members_only(body, "", "name labels snapshot size_limit", err) < 0 ||
         ld_member_string(body, "", "name", &name, err) < 0 ||
-        ld_member_string(body, "", "snapshot", &snapshot, err) < 0)
+        ld_member_string(body, "", "snapshot", &snapshot, err) < 0 ||
+        ld_json_size_limit(body, &c->spec.size_limit, err) < 0)
         return -1;
+    c->origin.has_limit = cJSON_HasObjectItem(body, "size_limit");
     c->name = name ? ld_strdup(name) : NULL;
     c->snapshot = snapshot ? ld_strdup(snapshot) : NULL;
     if (!cJSON_GetObjectItemCaseSensitive(body, "labels"))
@@ -196,7 +198,9 @@ static void make_clone(struct ld_request *req)
     c->origin.id = c->id;
     c->origin.snapshot = c->snapshot;
     c->origin.cancel = &c->call.op.cancel;
-    c->spec = (struct ld_volume_spec){.name = c->name, .labels = c->labels, .origin = &c->origin};
+    c->spec.name = c->name;
+    c->spec.labels = c->labels;
+    c->spec.origin = &c->origin;
     if (c->name)
         ld_op_key(&c->call.op, LD_EXCLUSIVE, "n:v:%s", c->name);
     ld_call_submit(&c->call);

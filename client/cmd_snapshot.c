@@ -6,6 +6,7 @@
 #include "client/cmd.h"
 #include "client/dry_run.h"
 #include "client/labels.h"
+#include "client/limits.h"
 #include "client/list.h"
 #include "client/object.h"
 #include "client/out.h"
@@ -157,7 +158,7 @@ static int run_clone(struct ld_cli *cli, struct ld_err *err)
         (void)cJSON_AddStringToObject(body, "name", name);
     if (snapshot)
         (void)cJSON_AddStringToObject(body, "snapshot", snapshot);
-    if (ld_labels_from_args(cli->args, body, err) < 0 ||
+    if (ld_labels_from_args(cli->args, body, err) < 0 || ld_limits_both(cli->args, body, err) < 0 ||
         ld_object_url(LD_KIND_CONTAINER, ld_args_get(cli->args, 0), "clone", &url, err) < 0)
         return -1;
     return make(cli, ld_buf_str(&url), body, err);
@@ -167,6 +168,8 @@ static const struct ld_opt clone_opts[] = {
     {"snapshot", 's', "SNAPSHOT", false, "begin with this state of it, not with the present one",
      NULL},
     LD_OPT_LABEL,
+    LD_OPT_SIZE_LIMIT,
+    LD_OPT_INODE_LIMIT,
     LD_OPT_ONCE,
     LD_OPT_FORMAT,
 };
@@ -243,8 +246,9 @@ static const struct ld_cmd cmds[] = {
         .max_operands = 2,
         .complete = "container",
         .summary = "Make a container that begins as another one is, and print its name",
-        .details = "Image, configuration, settings, labels and mounts are the same; volumes with a "
-                   "name are shared, anonymous ones are new. Of a container that is mounted its "
+        .details = "Image, configuration, settings, limits, labels and mounts are the same, unless "
+                   "others are given; volumes with a name are shared, anonymous ones are new. Of a "
+                   "container that is mounted its "
                    "changes are copied, as for a snapshot.",
         .opts = LD_CMD_OPTS(clone_opts),
         .run = run_clone,

@@ -169,7 +169,7 @@ static int run_clone(struct ld_cli *cli, struct ld_err *err)
         (void)cJSON_AddStringToObject(body, "name", name);
     if (ld_args_value(cli->args, "snapshot"))
         (void)cJSON_AddStringToObject(body, "snapshot", ld_args_value(cli->args, "snapshot"));
-    if (ld_labels_from_args(cli->args, body, err) < 0 ||
+    if (ld_labels_from_args(cli->args, body, err) < 0 || ld_limits_size(cli->args, body, err) < 0 ||
         ld_object_url(LD_KIND_VOLUME, ld_args_get(cli->args, 0), "clone", &url, err) < 0)
         return -1;
     if (ld_args_flag(cli->args, "live"))
@@ -188,6 +188,7 @@ static const struct ld_opt clone_opts[] = {
     {"label", 'l', "KEY=VALUE", true, "a label, instead of those of VOLUME (may repeat)", NULL},
     {"snapshot", 's', "SNAPSHOT", false, "the content it had then, not the present one", NULL},
     {"live", 0, NULL, false, "copy it even while a container has it mounted", NULL},
+    LD_OPT_SIZE_LIMIT,
     LD_OPT_ONCE,
     LD_OPT_FORMAT,
 };

@@ -25,17 +25,18 @@ void ld_driver_discard(int dir, const char *name)
         ld_debug("remove '%s': %s, ignoring", name, strerrordesc_np(-r));
 }
 
-int ld_driver_make(const struct ld_driver_env *env, ld_sid sid)
+int ld_driver_make(const struct ld_driver_env *env, const struct ld_writable *w)
 {
-    struct ld_sid_text name = ld_sid_name(sid);
-    autoclose int dir = ld_make_dir(env->w_fd, name.text, 0700);
-    int r = dir < 0 ? dir : ld_quota_tag(&env->quota, dir, sid);
+    return ld_quota_make_dir(&env->quota, env->w_fd, ld_sid_name(w->sid).text, 0700, w->sid,
+                             w->limits.bytes || w->limits.inodes);
+}
 
-    if (r == 0)
-        return ld_steal_fd(&dir);
-    if (dir >= 0)
-        ld_driver_discard(env->w_fd, name.text);
-    return r;
+int ld_driver_refuse_uncounted(struct ld_err *err)
+{
+    (void)ld_err_set(err, LD_E_CONFLICT,
+                     "what is in it is not counted: it was made without a limit, when the file "
+                     "system had no quotas, or was taken out of its project");
+    return ld_err_hint(err, "clone it with the limit: the clone is counted");
 }
 
 static uint64_t beyond(uint64_t base, uint64_t limit)
@@ -53,16 +54,12 @@ int ld_driver_limit(const struct ld_driver_env *env, const struct ld_writable *w
     struct ld_limits limits = {.bytes = beyond(base->bytes, w->limits.bytes),
                                .inodes = beyond(base->inodes, w->limits.inodes)};
     autoclose int dir = ld_open_dir(env->w_fd, ld_sid_name(w->sid).text);
-    bool is_tagged = false;
-    int r = dir < 0 ? dir : ld_quota_is_tagged(&env->quota, dir, w->sid, &is_tagged);
+    bool is_counted = false;
+    int r = dir < 0 ? dir : ld_quota_is_counted(&env->quota, dir, w->sid, &is_counted);
 
-    if (r == 0 && !is_tagged && (limits.bytes || limits.inodes)) {
-        (void)ld_err_set(err, LD_E_CONFLICT,
-                         "what is in it is not counted: it was made when the file system had no "
-                         "quotas, or taken out of its project");
-        return ld_err_hint(err, "clone it: the clone is counted");
-    }
-    if (r == 0 && is_tagged)
+    if (r == 0 && !is_counted && (limits.bytes || limits.inodes))
+        return ld_driver_refuse_uncounted(err);
+    if (r == 0 && is_counted)
         r = ld_quota_set(&env->quota, dir, w->sid, &limits);
     return r < 0 ? ld_err_sys(err, r, "limit writable layer %" LD_PRI_SID, w->sid) : 0;
 }

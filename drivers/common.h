@@ -8,8 +8,9 @@
  * orphan, at the stage with the next start. */
 void ld_driver_discard(int dir, const char *name);
 
-/* w/SID, empty, counted by the quota from the first entry on. The descriptor or -errno. */
-int ld_driver_make(const struct ld_driver_env *env, ld_sid sid);
+/* w/SID, empty, counted by the quota from the first entry on, if it has limits or can have them
+ * later. The descriptor or -errno. */
+int ld_driver_make(const struct ld_driver_env *env, const struct ld_writable *w);
 /* For `limit`, and for whatever makes a layer: w->limits beyond `base`. */
 int ld_driver_limit(const struct ld_driver_env *env, const struct ld_writable *w,
                     const struct ld_limits *base, struct ld_err *err) ld_must_check;

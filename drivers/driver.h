@@ -135,4 +135,7 @@ extern const struct ld_driver *const ld_drivers[];
 extern const struct ld_driver ld_driver_overlay;
 extern const struct ld_driver ld_driver_vfs;
 
+/* conflict, with the remedy: it can't be limited, since what is in it was never counted. */
+int ld_driver_refuse_uncounted(struct ld_err *err);
+
 const struct ld_driver *ld_driver_by_name(const char *name); /* NULL: no such driver */

@@ -208,7 +208,7 @@ static int overlay_create(const struct ld_driver_env *env, struct ld_writable *w
     autoclose int upper = -EBADF;
 
     (void)cancel; /* it takes no time */
-    if (ld_overlay_make(env, w->sid, &upper, err) < 0)
+    if (ld_overlay_make(env, w, &upper, err) < 0)
         return -1;
     if (dress_root(env, w, upper, err) < 0 ||
         ld_driver_limit_new(env, w, &ld_overlay_base, err) < 0) {

@@ -8,7 +8,7 @@
 static const struct ld_limits ld_overlay_base = {.bytes = 0, .inodes = 0};
 
 /* w/SID/{upper,work}, both empty; *ret_upper is open. */
-int ld_overlay_make(const struct ld_driver_env *env, ld_sid sid, int *ret_upper,
+int ld_overlay_make(const struct ld_driver_env *env, const struct ld_writable *w, int *ret_upper,
                     struct ld_err *err) ld_must_check;
 
 /* Operations of the driver: see driver.h. */

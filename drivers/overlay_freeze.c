@@ -14,10 +14,11 @@
 #include "drivers/common.h"
 #include "drivers/overlay.h"
 
-int ld_overlay_make(const struct ld_driver_env *env, ld_sid sid, int *ret_upper, struct ld_err *err)
+int ld_overlay_make(const struct ld_driver_env *env, const struct ld_writable *w, int *ret_upper,
+                    struct ld_err *err)
 {
-    struct ld_sid_text name = ld_sid_name(sid);
-    autoclose int dir = ld_driver_make(env, sid);
+    struct ld_sid_text name = ld_sid_name(w->sid);
+    autoclose int dir = ld_driver_make(env, w);
     autoclose int upper = -EBADF;
     int rc = 0;
 
@@ -42,14 +43,6 @@ static int open_upper(const struct ld_driver_env *env, ld_sid sid)
     return dir < 0 ? dir : ld_open_dir(dir, "upper");
 }
 
-static int stop_at_first(void *arg, const char *name, unsigned char d_type)
-{
-    (void)arg;
-    (void)name;
-    (void)d_type;
-    return 1;
-}
-
 int ld_overlay_is_clean(const struct ld_driver_env *env, const struct ld_writable *w, bool *ret,
                         struct ld_err *err)
 {
@@ -57,12 +50,12 @@ int ld_overlay_is_clean(const struct ld_driver_env *env, const struct ld_writabl
     LD_AUTO(ld_found_done) struct ld_found now = LD_FOUND_INIT, before = LD_FOUND_INIT;
     autoclose int upper = open_upper(env, w->sid);
     struct ld_layers own = {.root = &upper, .n = 1, .form = LD_FORM_LAYER};
-    int r = upper < 0 ? upper : ld_each_name(upper, stop_at_first, NULL);
+    int r = upper < 0 ? upper : ld_dir_is_empty(upper, ".");
 
     *ret = false;
     if (r < 0)
         return ld_err_sys(err, r, "read writable layer %" LD_PRI_SID, w->sid);
-    if (r > 0)
+    if (r == 0)
         return 0;
     if (ld_chain_open(env, &w->chain, &chain, err) < 0 ||
         ld_tree_lookup(&own, "/", &now, err) < 0 ||
@@ -82,10 +75,10 @@ int ld_overlay_succeed(const struct ld_driver_env *env, const struct ld_writable
 
     if (upper < 0)
         return ld_err_sys(err, upper, "open writable layer %" LD_PRI_SID, w->sid);
-    if (env->quota.base == 0)
+    if (!ld_quota_is_on(&env->quota))
         after.limits = (struct ld_limits){.bytes = 0}; /* nor is this one held to them here */
     if (ld_tree_lookup(&own, "/", &root, err) < 0 ||
-        ld_overlay_make(env, next, &next_upper, err) < 0)
+        ld_overlay_make(env, &after, &next_upper, err) < 0)
         return -1;
     if (ld_node_copy_attrs(&root.node, next_upper, LD_FORM_LAYER, err) == 0 &&
         ld_driver_limit_new(env, &after, &ld_overlay_base, err) == 0)

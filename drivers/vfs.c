@@ -174,20 +174,22 @@ static int copy_chain(const struct ld_driver_env *env, const struct ld_writable 
     return 0;
 }
 
-/* What is not allocated yet is counted as reserved. */
+/* What is not allocated yet is counted as reserved. Where nothing counts it now, nothing will. */
 static int count_copy(const struct ld_driver_env *env, const struct ld_writable *w, int dir,
                       struct ld_limits *ret, struct ld_err *err)
 {
-    int r = env->quota.base ? ld_quota_get(&env->quota, dir, w->sid, NULL, ret) : 0;
+    int r = ld_quota_settle(&env->quota, dir);
 
-    return r < 0 ? ld_err_sys(err, r, "count what was copied") : 0;
+    if (r == 0)
+        r = ld_quota_get(&env->quota, dir, w->sid, NULL, ret);
+    return r < 0 && r != -EOPNOTSUPP ? ld_err_sys(err, r, "count what was copied") : 0;
 }
 
 static int vfs_create(const struct ld_driver_env *env, struct ld_writable *w, const bool *cancel,
                       struct ld_err *err)
 {
     struct ld_sid_text name = ld_sid_name(w->sid);
-    autoclose int dir = ld_driver_make(env, w->sid);
+    autoclose int dir = ld_driver_make(env, w);
     struct state s = {.window = {.from = 1, .to = 0}};
 
     if (dir < 0)

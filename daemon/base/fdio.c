@@ -281,3 +281,19 @@ int ld_each_name(int dir, ld_visit_fn visit, void *arg)
     (void)closedir(stream); /* only read */
     return r;
 }
+
+static int stop_at_first(void *arg, const char *name, unsigned char d_type)
+{
+    (void)arg;
+    (void)name;
+    (void)d_type;
+    return 1;
+}
+
+int ld_dir_is_empty(int parent, const char *name)
+{
+    autoclose int dir = ld_open_dir(parent, name);
+    int r = dir < 0 ? dir : ld_each_name(dir, stop_at_first, NULL);
+
+    return r < 0 ? r : r == 0;
+}

@@ -68,3 +68,5 @@ int ld_tree_usage(int dir, const char *name, struct ld_usage *ret) ld_must_check
  * 0 ends the walk and is returned. `dir` is not consumed. d_type as readdir(3) gives it. */
 typedef int (*ld_visit_fn)(void *arg, const char *name, unsigned char d_type);
 int ld_each_name(int dir, ld_visit_fn visit, void *arg) ld_must_check;
+/* 1: nothing is in the directory; 0: something is; -errno. */
+int ld_dir_is_empty(int parent, const char *name) ld_must_check;

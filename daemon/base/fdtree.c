@@ -3,7 +3,8 @@
  * Both walks keep an explicit stack of names and at most MAX_OPEN descriptors: an ancestor that was
  * closed is reached again by "..", checked by device and inode, so neither depth nor path length is
  * limited by the process's descriptors. Nobody else changes these trees while we walk them (they
- * are ours by then: trash, staging, a sealed layer), a mount inside one is refused.
+ * are ours by then: trash, staging, a sealed layer), a mount inside one is refused. A subvolume of
+ * btrfs has a device of its own, but is no mount.
  */
 #include <assert.h>
 #include <dirent.h>
@@ -33,6 +34,15 @@ struct walk {
     dev_t dev;
 };
 
+/* Asked only of what is on another device. */
+static bool is_mount(int at, const char *name)
+{
+    struct statx stx;
+
+    return statx(at, name, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, 0, &stx) < 0 ||
+           stx.stx_attributes & STATX_ATTR_MOUNT_ROOT;
+}
+
 static void walk_done(struct walk *w)
 {
     for (size_t i = 0; i < w->depth; i++) {
@@ -50,7 +60,7 @@ static struct level *walk_top(struct walk *w)
     return &w->level[w->depth - 1];
 }
 
-/* Takes fd. A directory on another device is a mount: -EXDEV. */
+/* Takes fd. A mount is -EXDEV. */
 static int walk_push(struct walk *w, int fd, const char *name)
 {
     autoclose int owned = fd;
@@ -62,7 +72,7 @@ static int walk_push(struct walk *w, int fd, const char *name)
         return -errno;
     if (w->depth == 0)
         w->dev = st.st_dev;
-    else if (st.st_dev != w->dev)
+    else if (st.st_dev != w->dev && is_mount(fd, ""))
         return -EXDEV;
     dir = fdopendir(fd);
     if (!dir)
@@ -197,7 +207,7 @@ static int count_one(struct walk *w, struct ld_inodes *counted, const char *name
 
     if (fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return errno == ENOENT ? 0 : -errno;
-    if (st.st_dev != w->dev)
+    if (st.st_dev != w->dev && is_mount(at, name))
         return 0;
     if (ld_inode_has_names(&st)) {
         r = ld_inodes_add(counted, &st, 0, "");

@@ -1,171 +1,104 @@
-/* Project quotas: see quota.h. No state. */
+/* Which way of counting a file system has, and the calls to it: see quota.h. No state. */
 #include "daemon/base/quota.h"
 
 #include <errno.h>
-#include <linux/dqblk_xfs.h>
-#include <linux/fs.h>
 #include <linux/magic.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/quota.h>
-#include <sys/statfs.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+#include <sys/vfs.h>
 
 #include "daemon/base/fdio.h"
-
-enum {
-    PROJECTS = 2, /* the kernel's PRJQUOTA, which glibc does not name */
-    /* Bases are multiples of 2^20 from 2^30 on, above what people and other daemons number by hand;
-     * 2048 of them leave 2^30 sids to the last one. */
-    BASE_SHIFT = 20,
-    FIRST_BASE = 1 << 30,
-    N_BASES = 2048,
-};
-
-/* By number, so that it needs no glibc that knows it. In the kernel since 5.14. */
-static int quota_call(int fd, int command, uint32_t id, void *arg)
-{
-    return syscall(SYS_quotactl_fd, fd, QCMD(command, PROJECTS), id, arg) < 0 ? -errno : 0;
-}
-
-static uint32_t hash(const char *text)
-{
-    uint32_t h = 2166136261u; /* FNV-1a */
-
-    for (; *text; text++)
-        h = (h ^ (unsigned char)*text) * 16777619u;
-    return h ^ h >> 16;
-}
-
-static int refuse(int dir, int why, struct ld_err *err)
-{
-    struct statfs fs = {.f_type = 0};
-
-    (void)fstatfs(dir, &fs); /* then there is no hint */
-    if (why < 0)
-        (void)ld_err_set(err, LD_E_UNSUPPORTED,
-                         "the data root's file system has no project quotas: %s",
-                         strerrordesc_np(-why));
-    else
-        (void)ld_err_set(err, LD_E_UNSUPPORTED,
-                         "the data root's file system does not enforce project quotas");
-    switch ((unsigned)fs.f_type) {
-    case EXT4_SUPER_MAGIC:
-        return ld_err_hint(err, "unmounted: tune2fs -O quota,project -Q prjquota DEVICE; then "
-                                "mount it with -o prjquota");
-    case XFS_SUPER_MAGIC:
-        return ld_err_hint(err, "mount it with -o prjquota (the root: rootflags=prjquota)");
-    default:
-        return ld_err_hint(err, "limits need the data root on ext4 or xfs, mounted with "
-                                "-o prjquota");
-    }
-}
+#include "daemon/base/quota_kind.h"
 
 int ld_quota_probe(int dir, const char *instance, struct ld_quota *ret, struct ld_err *err)
 {
-    struct fs_quota_statv state = {.qs_version = FS_QSTATV_VERSION1};
-    struct ld_quota quota = {.base =
-                                 (uint32_t)FIRST_BASE + (hash(instance) % N_BASES << BASE_SHIFT)};
-    int r = quota_call(dir, Q_XGETQSTATV, 0, &state);
+    struct statfs fs = {.f_type = 0};
 
-    if (r < 0 || !(state.qs_flags & FS_QUOTA_PDQ_ACCT) || !(state.qs_flags & FS_QUOTA_PDQ_ENFD))
-        return refuse(dir, r, err);
-    *ret = quota;
-    return 0;
+    if (fstatfs(dir, &fs) < 0)
+        return ld_err_sys(err, -errno, "look at the data root's file system");
+    return (unsigned)fs.f_type == BTRFS_SUPER_MAGIC
+               ? ld_quota_subvolumes.probe(dir, instance, ret, err)
+               : ld_quota_projects.probe(dir, instance, ret, err);
 }
 
-bool ld_quota_is_inherited(int dir)
+void ld_quota_done(struct ld_quota *quota)
 {
-    struct fsxattr attr;
-
-    return ioctl(dir, FS_IOC_FSGETXATTR, &attr) == 0 && attr.fsx_xflags & FS_XFLAG_PROJINHERIT;
+    if (quota->kind && quota->kind->done)
+        quota->kind->done(quota);
+    *quota = (struct ld_quota){.kind = NULL};
 }
 
-/* 0 or -errno. */
-static int project_of(const struct ld_quota *quota, ld_sid sid, uint32_t *ret)
+int ld_quota_check(const struct ld_quota *quota, const struct ld_limits *limits, struct ld_err *err)
 {
-    if (quota->base == 0)
-        return -EOPNOTSUPP;
-    if (sid >= UINT32_MAX - quota->base) /* the last id means none */
-        return -EOVERFLOW;
-    *ret = quota->base + (uint32_t)sid;
-    return 0;
+    if (!quota->kind || limits->inodes == 0 || quota->kind->counts_inodes)
+        return 0;
+    (void)ld_err_set(err, LD_E_UNSUPPORTED, "the data root's file system counts no inodes");
+    return ld_err_hint(err, "limit its size: btrfs takes the space of small files and of metadata "
+                            "from that, too");
 }
 
-int ld_quota_tag(const struct ld_quota *quota, int dir, ld_sid sid)
+int ld_quota_make_dir(const struct ld_quota *quota, int parent, const char *name, mode_t mode,
+                      ld_sid sid, bool is_limited)
 {
-    struct fsxattr attr;
-    uint32_t id = 0;
-    int r = project_of(quota, sid, &id);
-
-    if (r < 0)
-        return r == -EOPNOTSUPP ? 0 : r;
-    if (ioctl(dir, FS_IOC_FSGETXATTR, &attr) < 0)
-        return -errno;
-    attr.fsx_projid = id;
-    attr.fsx_xflags |= FS_XFLAG_PROJINHERIT;
-    return ioctl(dir, FS_IOC_FSSETXATTR, &attr) < 0 ? -errno : 0;
+    return quota->kind ? quota->kind->make_dir(quota, parent, name, mode, sid, is_limited)
+                       : ld_make_dir(parent, name, mode);
 }
 
-int ld_quota_tag_like(int dir, int model)
+int ld_quota_make_like(const struct ld_quota *quota, int parent, const char *name, mode_t mode,
+                       ld_sid sid, int model)
 {
-    struct fsxattr from, to;
+    struct ld_limits limits = {.bytes = 0};
+    autoclose int dir = -EBADF;
+    bool is_counted = false;
+    int r = quota->kind ? ld_quota_is_counted(quota, model, sid, &is_counted) : 0;
 
-    if (ioctl(model, FS_IOC_FSGETXATTR, &from) < 0 || !(from.fsx_xflags & FS_XFLAG_PROJINHERIT))
-        return 0; /* a file system without projects says so by an error */
-    if (ioctl(dir, FS_IOC_FSGETXATTR, &to) < 0)
-        return -errno;
-    to.fsx_projid = from.fsx_projid;
-    to.fsx_xflags |= FS_XFLAG_PROJINHERIT;
-    return ioctl(dir, FS_IOC_FSSETXATTR, &to) < 0 ? -errno : 0;
-}
-
-int ld_quota_is_tagged(const struct ld_quota *quota, int dir, ld_sid sid, bool *ret)
-{
-    struct fsxattr attr;
-    uint32_t id = 0;
-    int r = project_of(quota, sid, &id);
-
+    if (r == 0 && is_counted)
+        r = ld_quota_get(quota, model, sid, &limits, NULL);
     if (r < 0)
         return r;
-    if (ioctl(dir, FS_IOC_FSGETXATTR, &attr) < 0)
-        return -errno;
-    *ret = attr.fsx_projid == id && attr.fsx_xflags & FS_XFLAG_PROJINHERIT;
-    return 0;
+    dir = ld_quota_make_dir(quota, parent, name, mode, sid, is_counted);
+    if (dir >= 0 && is_counted)
+        r = ld_quota_set(quota, dir, sid, &limits);
+    if (r == 0)
+        return ld_steal_fd(&dir);
+    (void)!ld_quota_remove_tree(quota, parent, name, NULL); /* the caller has an error already */
+    return r;
+}
+
+int ld_quota_is_counted(const struct ld_quota *quota, int dir, ld_sid sid, bool *ret)
+{
+    return quota->kind ? quota->kind->is_counted(quota, dir, sid, ret) : -EOPNOTSUPP;
 }
 
 int ld_quota_set(const struct ld_quota *quota, int dir, ld_sid sid, const struct ld_limits *limits)
 {
-    struct if_dqblk block = {.dqb_valid = QIF_LIMITS, .dqb_ihardlimit = limits->inodes};
-    struct ld_limits now = {.bytes = 0};
-    uint32_t id = 0;
-    int r = project_of(quota, sid, &id);
-
-    if (r == 0)
-        r = ld_quota_get(quota, dir, sid, &now, NULL);
-    block.dqb_bhardlimit = limits->bytes / 1024 + (limits->bytes % 1024 != 0);
-    if (r < 0 || (now.bytes / 1024 == block.dqb_bhardlimit && now.inodes == limits->inodes))
-        return r; /* a set is a write to the disk */
-    return quota_call(dir, Q_SETQUOTA, id, &block);
+    return quota->kind ? quota->kind->set(quota, dir, sid, limits) : -EOPNOTSUPP;
 }
 
 int ld_quota_get(const struct ld_quota *quota, int dir, ld_sid sid, struct ld_limits *ret_limits,
                  struct ld_limits *ret_used)
 {
-    struct if_dqblk block = {.dqb_valid = 0};
-    uint32_t id = 0;
-    int r = project_of(quota, sid, &id);
+    return quota->kind ? quota->kind->get(quota, dir, sid, ret_limits, ret_used) : -EOPNOTSUPP;
+}
 
-    if (r == 0)
-        r = quota_call(dir, Q_GETQUOTA, id, &block);
-    if (r < 0 && r != -ENOENT) /* xfs: nothing was ever counted or limited */
-        return r;
-    if (ret_limits)
-        *ret_limits = (struct ld_limits){.bytes = block.dqb_bhardlimit * 1024,
-                                         .inodes = block.dqb_ihardlimit};
-    if (ret_used)
-        *ret_used = (struct ld_limits){.bytes = block.dqb_curspace, .inodes = block.dqb_curinodes};
-    return 0;
+int ld_quota_settle(const struct ld_quota *quota, int dir)
+{
+    return quota->kind && quota->kind->settle ? quota->kind->settle(dir) : 0;
+}
+
+int ld_quota_remove_tree(const struct ld_quota *quota, int parent, const char *name,
+                         const bool *cancel)
+{
+    return quota->kind && quota->kind->remove_tree
+               ? quota->kind->remove_tree(quota, parent, name, cancel)
+               : ld_remove_tree(parent, name, cancel);
+}
+
+int ld_quota_forget(const struct ld_quota *quota, int dir, ld_sid sid)
+{
+    return quota->kind && quota->kind->forget ? quota->kind->forget(quota, dir, sid) : 0;
+}
+
+void ld_quota_sweep(const struct ld_quota *quota, int dir)
+{
+    if (quota->kind && quota->kind->sweep)
+        quota->kind->sweep(quota, dir);
 }

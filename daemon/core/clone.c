@@ -6,6 +6,7 @@
 
 #include "daemon/base/mem.h"
 #include "daemon/core/fold.h"
+#include "daemon/core/limits.h"
 #include "daemon/core/state.h"
 #include "daemon/core/tip.h"
 #include "daemon/core/writable.h"
@@ -85,6 +86,12 @@ static int clone_of(struct ld_core *core, const struct ld_write *w, const struct
     bool made;
     int rc;
 
+    if (how->has_size_limit)
+        spec.limits.bytes = how->limits.bytes;
+    if (how->has_inode_limit)
+        spec.limits.inodes = how->limits.inodes;
+    if (!from->backing && ld_limits_check(core, &spec.limits, err) < 0)
+        return -1;
     if (copy_mounts(core, from, mounts, err) < 0 ||
         find_tip(core, w, from, how->snapshot, cancel, &tip, err) < 0)
         return -1;

@@ -6,9 +6,11 @@
 #include "daemon/core/container.h"
 
 struct ld_clone_spec {
-    const char *name;     /* or NULL */
-    const char *labels;   /* NULL: those of the origin */
-    const char *snapshot; /* of the origin; NULL: its present state */
+    const char *name;        /* or NULL */
+    const char *labels;      /* NULL: those of the origin */
+    const char *snapshot;    /* of the origin; NULL: its present state */
+    struct ld_limits limits; /* where it has some of its own, instead of the origin's; 0: none */
+    bool has_size_limit, has_inode_limit;
 };
 
 /* Loop: the origin's key, "n:c:NAME", and the lane: short work, or a copy. */

@@ -346,12 +346,15 @@ static void undo(struct create *k)
 
 static int check_limits(struct create *k, const struct ld_container_spec *spec, struct ld_err *err)
 {
+    struct ld_err why;
+
     if (spec->backing)
         return ld_backing_check(k->core, spec->backing, k->driver, err);
     if (ld_limits_check(k->core, &spec->limits, err) == 0)
         return 0;
+    why = *err;
     return ld_err_hint(err, "%s; or make it ephemeral, with a size_limit and backing=tmpfs",
-                       k->core->no_quota.hint);
+                       why.hint);
 }
 
 static int create_new(struct create *k, const struct ld_container_spec *spec, const bool *cancel,

@@ -144,6 +144,7 @@ void ld_core_close(struct ld_core *core)
     ld_jobs_free(core->jobs);
     ld_store_close(core->store);
     ld_pins_free(core->pins);
+    ld_quota_done(&core->env.quota);
     ld_root_done(&core->root);
     ld_free_p(&core->refusal);
     core->on_event = NULL;

@@ -40,7 +40,7 @@ static void fill_drivers(const struct ld_core *core, struct ld_info *ret)
             .is_default = s->driver == core->default_driver,
             .upper_is_layer = s->flags & LD_DRIVER_UPPER_IS_LAYER,
             .copies = s->flags & LD_DRIVER_COPIES,
-            .quota = core->env.quota.base != 0,
+            .quota = ld_quota_is_on(&core->env.quota),
             .reason = s->is_usable ? NULL : s->why.message,
             .hint = s->is_usable || !s->why.hint[0] ? NULL : s->why.hint,
         };
@@ -84,7 +84,7 @@ int ld_info_get(struct ld_core *core, struct ld_info *ret, struct ld_err *err)
     ret->available = (uint64_t)fs.f_bavail * (uint64_t)fs.f_frsize;
     ret->inodes_available = fs.f_ffree;
     ret->not_limited = core->n_not_limited;
-    if (core->env.quota.base == 0) {
+    if (!ld_quota_is_on(&core->env.quota)) {
         ret->no_quota = core->no_quota.message;
         ret->no_quota_hint = core->no_quota.hint;
     }

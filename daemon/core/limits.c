@@ -11,8 +11,6 @@
 #include "daemon/core/rootfs.h"
 #include "daemon/core/state.h"
 
-static const struct ld_limits none = {.bytes = 0, .inodes = 0};
-
 static bool is_none(const struct ld_limits *limits)
 {
     return limits->bytes == 0 && limits->inodes == 0;
@@ -38,14 +36,17 @@ static int refuse_inherited(const struct ld_root *root, struct ld_err *err)
 void ld_limits_probe(struct ld_core *core)
 {
     if (refuse_inherited(&core->root, &core->no_quota) < 0 ||
-        ld_quota_probe(core->root.w_fd, core->env.instance, &core->env.quota, &core->no_quota) < 0)
+        ld_quota_probe(core->root.data_fd, core->env.instance, &core->env.quota, &core->no_quota) <
+            0)
         ld_debug("no limits: %s", core->no_quota.message);
 }
 
 int ld_limits_check(const struct ld_core *core, const struct ld_limits *limits, struct ld_err *err)
 {
-    if (is_none(limits) || core->env.quota.base)
+    if (is_none(limits))
         return 0;
+    if (ld_quota_is_on(&core->env.quota))
+        return ld_quota_check(&core->env.quota, limits, err);
     (void)ld_err_set(err, LD_E_UNSUPPORTED, "a limit could not be enforced here: %s",
                      core->no_quota.message);
     return ld_err_hint(err, "%s", core->no_quota.hint);
@@ -61,7 +62,7 @@ int ld_limits_set_container(struct ld_core *core, const struct ld_container *c,
         return ld_backing_limit(core, c, limits, err);
     if (ld_limits_check(core, limits, err) < 0)
         return -1;
-    if (core->env.quota.base == 0)
+    if (!ld_quota_is_on(&core->env.quota))
         return 0;
     if (ld_rootfs_load(core, c, false, &rootfs, err) < 0)
         return -1;
@@ -76,22 +77,19 @@ int ld_limits_set_volume(struct ld_core *core, const struct ld_volume *v, struct
     const struct ld_quota *quota = &core->env.quota;
     struct ld_limits limits = {.bytes = v->size_limit};
     autoclose int dir = -EBADF;
-    bool is_tagged = false;
+    bool is_counted = false;
     int r;
 
     if (ld_limits_check(core, &limits, err) < 0)
         return -1;
-    if (quota->base == 0)
+    if (!ld_quota_is_on(quota))
         return 0;
     dir = ld_open_dir(core->root.volumes_fd, ld_sid_name(v->sid).text);
-    r = dir < 0 ? dir : ld_quota_is_tagged(quota, dir, v->sid, &is_tagged);
-    if (r == 0 && !is_tagged && !is_none(&limits)) {
-        (void)ld_err_set(err, LD_E_CONFLICT,
-                         "what is in it is not counted: it was made when the file system had no "
-                         "quotas, or taken out of its project");
-        return ld_err_hint(err, "clone it: the clone is counted");
+    r = dir < 0 ? dir : ld_quota_is_counted(quota, dir, v->sid, &is_counted);
+    if (r == 0 && !is_counted && !is_none(&limits)) {
+        return ld_driver_refuse_uncounted(err);
     }
-    if (r == 0 && is_tagged)
+    if (r == 0 && is_counted)
         r = ld_quota_set(quota, dir, v->sid, &limits);
     return r < 0 ? ld_err_sys(err, r, "limit its directory") : 0;
 }
@@ -122,11 +120,10 @@ int ld_limits_used_volume(struct ld_core *core, const struct ld_volume *v, struc
     return r < 0 ? ld_err_sys(err, r, "ask for the use of its directory") : 0;
 }
 
-int ld_limits_tag_volume(struct ld_core *core, int dir, ld_sid sid, struct ld_err *err)
+int ld_limits_make_volume(struct ld_core *core, int parent, const char *name, mode_t mode,
+                          const struct ld_volume *v)
 {
-    int r = ld_quota_tag(&core->env.quota, dir, sid);
-
-    return r < 0 ? ld_err_sys(err, r, "have its directory counted") : 0;
+    return ld_quota_make_dir(&core->env.quota, parent, name, mode, v->sid, v->size_limit != 0);
 }
 
 static void complain(struct ld_core *core, const char *kind, const char *name,
@@ -154,8 +151,8 @@ void ld_limits_recover_volume(struct ld_core *core, const struct ld_volume *v)
 
 void ld_limits_forget(struct ld_core *core, ld_sid sid)
 {
-    int r = ld_quota_set(&core->env.quota, core->root.w_fd, sid, &none);
+    int r = ld_quota_forget(&core->env.quota, core->root.w_fd, sid);
 
-    if (r < 0 && r != -EOPNOTSUPP)
+    if (r < 0)
         ld_debug("forget the limits of %" LD_PRI_SID ": %s", sid, strerrordesc_np(-r));
 }

@@ -22,8 +22,10 @@ int ld_limits_check(const struct ld_core *core, const struct ld_limits *limits, 
 int ld_limits_set_container(struct ld_core *core, const struct ld_container *c,
                             const struct ld_limits *limits, struct ld_err *err);
 int ld_limits_set_volume(struct ld_core *core, const struct ld_volume *v, struct ld_err *err);
-/* A new volume's directory, empty, wherever it is made. */
-int ld_limits_tag_volume(struct ld_core *core, int dir, ld_sid sid, struct ld_err *err);
+/* A new volume's directory, empty, counted where it has to be, wherever it is made; the descriptor
+ * or -errno. Its limit is not set. */
+int ld_limits_make_volume(struct ld_core *core, int parent, const char *name, mode_t mode,
+                          const struct ld_volume *v) ld_must_check;
 
 /* What counts against their limits now, without a walk. unsupported: nothing is counted. */
 int ld_limits_used_container(struct ld_core *core, const struct ld_container *c,

@@ -308,7 +308,7 @@ static int build(struct ld_mounts *m, struct ld_mount_entry *e, const struct ld_
     if (top < 0)
         return ld_err_sys(err, -errno, "open the stage of container '%s'", spec->id);
     ld_part_ids_done(&e->parts);
-    if (ld_parts_mount(m->root, spec, m->env->instance, top, &e->parts, err) < 0)
+    if (ld_parts_mount(m->root, spec, m->env, top, &e->parts, err) < 0)
         return -1;
     r = spec->read_only ? ld_mount_set_rdonly(top, true) : 0;
     return r < 0 ? ld_err_sys(err, r, "make container '%s' read-only", spec->id) : 0;

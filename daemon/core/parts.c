@@ -147,17 +147,44 @@ static int open_target(const struct ld_rootfs *spec, const struct ld_mount_part 
     return ld_steal_fd(&fd);
 }
 
-static int tag_like_volume(const struct ld_root *root, const char *name, int dir)
+/* What is to take the volume's place: a directory like it. */
+static int stage_volume(const struct ld_root *root, const struct ld_quota *quota, ld_sid sid,
+                        const char *aside)
 {
-    autoclose int volume = ld_open_dir(root->volumes_fd, name);
+    autoclose int volume = ld_open_dir(root->volumes_fd, ld_sid_name(sid).text);
+    int r = volume < 0 ? volume : ld_remove_tree(root->staging_fd, aside, NULL);
 
-    return volume < 0 ? volume : ld_quota_tag_like(dir, volume);
+    return r < 0 ? r : ld_quota_make_like(quota, root->staging_fd, aside, 0700, sid, volume);
+}
+
+static int trade_places(const struct ld_root *root, const char *aside, const char *name)
+{
+    return renameat2(root->staging_fd, aside, root->volumes_fd, name, RENAME_EXCHANGE) < 0 ? -errno
+                                                                                           : 0;
+}
+
+/* The seed takes the place of the volume, unless something is in that by now. btrfs replaces no
+ * subvolume, not even an empty one: they trade places, and again if somebody was faster. */
+static int replace_volume(const struct ld_root *root, const struct ld_quota *quota,
+                          const char *aside, const char *name)
+{
+    int r = renameat(root->staging_fd, aside, root->volumes_fd, name) < 0 ? -errno : 0;
+
+    if (r != -ENOTEMPTY && r != -EEXIST)
+        return r;
+    r = ld_dir_is_empty(root->volumes_fd, name);
+    if (r == 1) {
+        r = trade_places(root, aside, name);
+        if (r == 0 && ld_dir_is_empty(root->staging_fd, aside) != 1)
+            r = trade_places(root, aside, name);
+    }
+    return r < 0 ? r : ld_quota_remove_tree(quota, root->staging_fd, aside, NULL);
 }
 
 /* What the image has at the target goes into a new volume: copied aside, made durable, renamed over
  * the empty directory. A volume that has content by now is left as it is: the first wins. */
-static int seed_volume(const struct ld_root *root, const struct ld_mount_part *part, int target,
-                       struct ld_err *err)
+static int seed_volume(const struct ld_root *root, const struct ld_quota *quota,
+                       const struct ld_mount_part *part, int target, struct ld_err *err)
 {
     struct ld_sid_text name = ld_sid_name(part->volume);
     autofree char *aside = ld_asprintf("seed-%s", name.text);
@@ -168,22 +195,17 @@ static int seed_volume(const struct ld_root *root, const struct ld_mount_part *p
 
     if (from < 0)
         return ld_err_sys(err, -errno, "open the content at '%s'", part->target);
-    r = ld_remove_tree(root->staging_fd, aside, NULL);
-    to = r < 0 ? r : ld_make_dir(root->staging_fd, aside, 0700);
+    to = stage_volume(root, quota, part->volume, aside);
     if (to < 0)
         return ld_err_sys(err, to, "stage the volume for '%s'", part->target);
-    r = tag_like_volume(root, name.text, to);
-    if (r < 0)
-        return ld_err_sys(err, r, "stage the volume for '%s'", part->target);
     if (ld_tree_copy(&plain, to, LD_FORM_PLAIN, NULL, err) < 0) {
-        (void)!ld_remove_tree(root->staging_fd, aside, NULL); /* the start discards staging too */
+        (void)!ld_quota_remove_tree(quota, root->staging_fd, aside,
+                                    NULL); /* the start discards staging too */
         return ld_err_prefix(err, "seed the volume at '%s'", part->target);
     }
     r = ld_syncfs(to);
-    if (r == 0 && renameat(root->staging_fd, aside, root->volumes_fd, name.text) < 0)
-        r = -errno;
-    if (r == -ENOTEMPTY || r == -EEXIST)
-        r = ld_remove_tree(root->staging_fd, aside, NULL);
+    if (r == 0)
+        r = replace_volume(root, quota, aside, name.text);
     if (r == 0)
         r = ld_fsync(root->volumes_fd);
     return r < 0 ? ld_err_sys(err, r, "seed the volume at '%s'", part->target) : 0;
@@ -250,8 +272,9 @@ static int mount_tmpfs(const struct ld_rootfs *spec, const char *instance,
     return put(tree, target, part, err);
 }
 
-static int mount_tree(const struct ld_root *root, const struct ld_rootfs *spec,
-                      const struct ld_mount_part *part, int top, struct ld_err *err)
+static int mount_tree(const struct ld_root *root, const struct ld_driver_env *env,
+                      const struct ld_rootfs *spec, const struct ld_mount_part *part, int top,
+                      struct ld_err *err)
 {
     autoclose int source = ld_part_open_source(root, part, err);
     autoclose int target = -EBADF, tree = -EBADF;
@@ -267,7 +290,7 @@ static int mount_tree(const struct ld_root *root, const struct ld_rootfs *spec,
         return -1;
     if (part->seed && S_ISDIR(st.st_mode)) {
         ld_close_p(&source); /* of the directory that seeding replaces */
-        if (seed_volume(root, part, target, err) < 0)
+        if (seed_volume(root, &env->quota, part, target, err) < 0)
             return -1;
         source = ld_part_open_source(root, part, err);
         if (source < 0)
@@ -325,11 +348,11 @@ bool ld_parts_are_mounted(const struct ld_rootfs *spec, int top)
 }
 
 static int mount_part(const struct ld_root *root, const struct ld_rootfs *spec,
-                      const char *instance, const struct ld_mount_part *part, int top,
+                      const struct ld_driver_env *env, const struct ld_mount_part *part, int top,
                       struct ld_err *err)
 {
-    return part->type == LD_PART_TMPFS ? mount_tmpfs(spec, instance, part, top, err)
-                                       : mount_tree(root, spec, part, top, err);
+    return part->type == LD_PART_TMPFS ? mount_tmpfs(spec, env->instance, part, top, err)
+                                       : mount_tree(root, env, spec, part, top, err);
 }
 
 /* The parts in the order of their targets' depth; *ret is owned by the caller. */
@@ -354,15 +377,16 @@ static int by_depth(const struct ld_rootfs *spec, const struct ld_mount_part ***
     return 0;
 }
 
-int ld_parts_mount(const struct ld_root *root, const struct ld_rootfs *spec, const char *instance,
-                   int top, struct ld_part_ids *ids, struct ld_err *err)
+int ld_parts_mount(const struct ld_root *root, const struct ld_rootfs *spec,
+                   const struct ld_driver_env *env, int top, struct ld_part_ids *ids,
+                   struct ld_err *err)
 {
     autofree const struct ld_mount_part **parts = NULL;
 
     if (by_depth(spec, &parts, err) < 0)
         return -1;
     for (size_t i = 0; i < spec->n_parts; i++) {
-        if (mount_part(root, spec, instance, parts[i], top, err) < 0 ||
+        if (mount_part(root, spec, env, parts[i], top, err) < 0 ||
             remember(top, parts[i], ids, err) < 0)
             return -1;
     }
@@ -370,15 +394,14 @@ int ld_parts_mount(const struct ld_root *root, const struct ld_rootfs *spec, con
 }
 
 int ld_parts_mount_missing(const struct ld_root *root, const struct ld_rootfs *spec,
-                           const char *instance, int top, struct ld_err *err)
+                           const struct ld_driver_env *env, int top, struct ld_err *err)
 {
     autofree const struct ld_mount_part **parts = NULL;
 
     if (by_depth(spec, &parts, err) < 0)
         return -1;
     for (size_t i = 0; i < spec->n_parts; i++) {
-        if (!is_mounted_at(top, parts[i]) &&
-            mount_part(root, spec, instance, parts[i], top, err) < 0)
+        if (!is_mounted_at(top, parts[i]) && mount_part(root, spec, env, parts[i], top, err) < 0)
             return -1;
     }
     return 0;

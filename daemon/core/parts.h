@@ -23,13 +23,14 @@ void ld_part_ids_done(struct ld_part_ids *ids);
 /* Mounts all parts of the spec on the container root `top` (O_PATH), in the order of their targets'
  * depth, so that a nested one comes later. Missing targets are made, except in a read-only
  * container (conflict). A failure leaves some of them mounted: the caller drops the whole stage. */
-int ld_parts_mount(const struct ld_root *root, const struct ld_rootfs *spec, const char *instance,
-                   int top, struct ld_part_ids *ids, struct ld_err *err);
+int ld_parts_mount(const struct ld_root *root, const struct ld_rootfs *spec,
+                   const struct ld_driver_env *env, int top, struct ld_part_ids *ids,
+                   struct ld_err *err);
 
 /* A mounted container that may lack some of them, whoever is in it: mounts those at whose targets
  * nothing is mounted. */
 int ld_parts_mount_missing(const struct ld_root *root, const struct ld_rootfs *spec,
-                           const char *instance, int top, struct ld_err *err);
+                           const struct ld_driver_env *env, int top, struct ld_err *err);
 /* Is something mounted at every part's target? */
 bool ld_parts_are_mounted(const struct ld_rootfs *spec, int top);
 

@@ -2,9 +2,11 @@
 #include "daemon/core/rootfs.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "daemon/base/mem.h"
 #include "daemon/core/backing.h"
@@ -108,6 +110,17 @@ static int load_backing(struct ld_core *core, const struct ld_container *c, bool
                       ld_backing_name(c->backing));
 }
 
+/* What lies apart from the layer store is on another device: another file system, or a subvolume.
+ */
+static bool is_apart(const struct ld_core *core, ld_sid sid)
+{
+    struct stat layers, w;
+
+    return fstat(core->root.layers_fd, &layers) == 0 &&
+           fstatat(core->root.w_fd, ld_sid_name(sid).text, &w, AT_SYMLINK_NOFOLLOW) == 0 &&
+           layers.st_dev != w.st_dev;
+}
+
 int ld_rootfs_load(struct ld_core *core, const struct ld_container *c, bool whole,
                    struct ld_loaded_rootfs *ret, struct ld_err *err)
 {
@@ -140,6 +153,7 @@ int ld_rootfs_load(struct ld_core *core, const struct ld_container *c, bool whol
     if (c->backing)
         return load_backing(core, c, whole, ret, err);
     fs->writable.limits = c->limits;
+    fs->writable.is_apart = is_apart(core, c->upper_sid);
     return 0;
 }
 

@@ -435,7 +435,7 @@ static int delete_one(struct ld_core *core, const struct ld_trash *t, const bool
         return -EBUSY;
     for (size_t i = first; i < LD_LAYER_NAMES; i++) {
         struct ld_layer_name part = ld_layer_name(t->sid, ld_layer_suffixes[i]);
-        int r = ld_remove_tree(core->root.trash_fd, part.text, cancel);
+        int r = ld_quota_remove_tree(&core->env.quota, core->root.trash_fd, part.text, cancel);
 
         if (r < 0)
             return r;
@@ -452,7 +452,7 @@ static int delete_unrecorded(void *arg, const char *name, unsigned char d_type)
     (void)d_type;
     if (name[0] != '.')
         return 0;
-    return ld_remove_tree(r->core->root.trash_fd, name, &r->cancel);
+    return ld_quota_remove_tree(&r->core->env.quota, r->core->root.trash_fd, name, &r->cancel);
 }
 
 static void reap_page(struct ld_reaper *r, const struct ld_trash_page *page, ld_sid *gone,
@@ -539,6 +539,7 @@ static void run(struct ld_job *job)
         (void)ld_freeze_count(r->core, &r->cancel, &err);
     if (err.code && err.code != LD_E_CANCELED)
         ld_warn("the reaper: %s", err.message);
+    ld_quota_sweep(&r->core->env.quota, r->core->root.trash_fd);
     ld_reserve_keep(&r->core->root);
 }
 

@@ -265,7 +265,7 @@ static int complete(struct ld_mounts *m, struct ld_mount_entry *e, const struct 
     if (count_parts(&tree) >= spec->n_parts)
         return 0;
     ld_info("container '%s': its unmount was cut off; what it lacks is mounted again", spec->id);
-    return ld_parts_mount_missing(m->root, spec, m->env->instance, top, err);
+    return ld_parts_mount_missing(m->root, spec, m->env, top, err);
 }
 
 int ld_mounts_complete(struct ld_mounts *m, const struct ld_rootfs *spec, struct ld_err *err)

@@ -30,7 +30,7 @@ static int open_stage(struct ld_mounts *m, struct ld_mount_entry *e, const struc
     top = openat(m->root->stage_fd, name.text, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (top < 0)
         return ld_err_sys(err, -errno, "open the stage of container '%s'", spec->id);
-    rc = ld_parts_mount(m->root, spec, m->env->instance, top, &ids, err);
+    rc = ld_parts_mount(m->root, spec, m->env, top, &ids, err);
     ld_part_ids_done(&ids);
     e->has_staged_parts = true; /* or some of them: they go with the stage */
     return rc;

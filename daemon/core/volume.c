@@ -119,19 +119,17 @@ static int copy_content(struct ld_core *core, const struct ld_volume_source *fro
     return r < 0 ? ld_err_sys(err, r, "write the copy") : 0;
 }
 
-static int copy_aside(struct ld_core *core, const struct ld_volume_source *from, ld_sid sid,
-                      struct ld_err *err)
+static int copy_aside(struct ld_core *core, const struct ld_volume_source *from,
+                      const struct ld_volume *copy, struct ld_err *err)
 {
-    struct ld_sid_text name = ld_sid_name(sid);
+    struct ld_sid_text name = ld_sid_name(copy->sid);
     autofree char *aside = ld_asprintf("clone-%s", name.text);
-    autoclose int to = ld_make_dir(core->root.staging_fd, aside, 0700);
+    autoclose int to = ld_limits_make_volume(core, core->root.staging_fd, aside, 0700, copy);
     int rc;
 
     if (to < 0)
         return ld_err_sys(err, to, "stage the copy");
-    rc = ld_limits_tag_volume(core, to, sid, err);
-    if (rc == 0)
-        rc = copy_content(core, from, to, err);
+    rc = copy_content(core, from, to, err);
     if (rc == 0 && renameat2(core->root.staging_fd, aside, core->root.volumes_fd, name.text,
                              RENAME_NOREPLACE) < 0)
         rc = ld_err_sys(err, -errno, "put the copy in place");
@@ -154,7 +152,7 @@ int ld_volume_copy(struct ld_core *core, const struct ld_volume_source *from, ld
     }
     if (ld_making_begin(core, sid, err) < 0)
         return -1;
-    if (copy_aside(core, from, sid, err) < 0) {
+    if (copy_aside(core, from, &copy, err) < 0) {
         ld_making_end(core, sid);
         return -1;
     }
@@ -183,13 +181,14 @@ static int inherit(struct ld_core *core, const struct ld_volume_origin *origin, 
         return -1;
     if (!s.id && !origin->live && ld_volume_refuse_mounted(core, &from, true, err) < 0)
         return -1;
-    *ret = (struct ld_volume_source){.id = origin->id,
-                                     .snapshot_sid = s.volume_sid,
-                                     .size_limit = from.size_limit,
-                                     .live = origin->live && !s.id,
-                                     .cancel = origin->cancel};
+    *ret =
+        (struct ld_volume_source){.id = origin->id,
+                                  .snapshot_sid = s.volume_sid,
+                                  .size_limit = origin->has_limit ? v->size_limit : from.size_limit,
+                                  .live = origin->live && !s.id,
+                                  .cancel = origin->cancel};
     v->seeded = from.seeded;
-    v->size_limit = from.size_limit;
+    v->size_limit = ret->size_limit;
     if (!v->labels && from.labels)
         v->labels = ld_strdup(from.labels);
     return 0;
@@ -202,9 +201,8 @@ static int make_empty(struct ld_core *core, const struct ld_volume *v, struct ld
 
     if (ld_making_begin(core, v->sid, err) < 0)
         return -1;
-    dir = ld_make_dir(core->root.volumes_fd, ld_sid_name(v->sid).text, 0755);
-    rc = dir < 0 ? ld_err_sys(err, dir, "make its directory")
-                 : ld_limits_tag_volume(core, dir, v->sid, err);
+    dir = ld_limits_make_volume(core, core->root.volumes_fd, ld_sid_name(v->sid).text, 0755, v);
+    rc = dir < 0 ? ld_err_sys(err, dir, "make its directory") : 0;
     if (rc == 0 && v->size_limit)
         rc = ld_limits_set_volume(core, v, err);
     if (rc == 0)

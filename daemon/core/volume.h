@@ -12,6 +12,7 @@ struct ld_op;
 struct ld_volume_origin {
     const char *id;
     const char *snapshot; /* this state of it; NULL: the present one */
+    bool has_limit;       /* the spec's size_limit counts, not its own */
     bool live; /* copied even while a container has it mounted: what vanishes is left out */
     const bool *cancel; /* polled while it is copied */
 };

@@ -129,27 +129,10 @@ static int import_in_place(struct import *imp, struct ld_err *err)
 
 /* ---- into an empty one ---- */
 
-static int count_name(void *arg, const char *name, unsigned char d_type)
-{
-    (void)arg;
-    (void)name;
-    (void)d_type;
-    return 1;
-}
-
-/* 1: empty; 0: not; -errno. */
-static int is_empty(int parent, const char *name)
-{
-    autoclose int dir = ld_open_dir(parent, name);
-    int r = dir < 0 ? dir : ld_each_name(dir, count_name, NULL);
-
-    return r < 0 ? r : r == 0;
-}
-
 static int look(const struct import *imp, bool *ret_staged, struct ld_err *err)
 {
     LD_AUTO(ld_users_done) struct ld_users users = {.n = 0};
-    int r = is_empty(imp->core->root.volumes_fd, ld_sid_name(imp->volume.sid).text);
+    int r = ld_dir_is_empty(imp->core->root.volumes_fd, ld_sid_name(imp->volume.sid).text);
 
     if (r < 0)
         return ld_err_sys(err, r, "look into the volume");
@@ -166,16 +149,14 @@ static int stage(const struct import *imp, const char *aside, int *ret_dir, stru
     struct ld_sid_text name = ld_sid_name(imp->volume.sid);
     struct ld_node node = {
         .path = "/", .name = name.text, .depth = 1, .dir = root->volumes_fd, .form = LD_FORM_PLAIN};
-    autoclose int dir = -EBADF, volume = -EBADF;
-    int r = ld_remove_tree(root->staging_fd, aside, NULL);
+    autoclose int dir = -EBADF, volume = ld_open_dir(root->volumes_fd, name.text);
+    int r = volume < 0 ? volume : ld_remove_tree(root->staging_fd, aside, NULL);
 
-    dir = r < 0 ? r : ld_make_dir(root->staging_fd, aside, 0700);
+    dir = r < 0 ? r
+                : ld_quota_make_like(&imp->core->env.quota, root->staging_fd, aside, 0700,
+                                     imp->volume.sid, volume);
     if (dir < 0)
         return ld_err_sys(err, dir, "stage the import");
-    volume = ld_open_dir(root->volumes_fd, name.text);
-    r = volume < 0 ? volume : ld_quota_tag_like(dir, volume);
-    if (r < 0)
-        return ld_err_sys(err, r, "stage the import");
     if (fstatat(root->volumes_fd, name.text, &node.st, AT_SYMLINK_NOFOLLOW) < 0)
         return ld_err_sys(err, -errno, "look at the volume");
     if (ld_node_copy_attrs(&node, dir, LD_FORM_PLAIN, err) < 0)
@@ -202,7 +183,7 @@ static int show(struct import *imp, const char *aside, struct ld_err *err)
 
     if (r < 0)
         return ld_err_sys(err, r, "put the import in place");
-    r = is_empty(imp->core->root.staging_fd, aside);
+    r = ld_dir_is_empty(imp->core->root.staging_fd, aside);
     if (r == 1)
         rc = record(imp, err);
     else

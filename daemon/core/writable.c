@@ -16,7 +16,7 @@ static void discard(struct ld_core *core, ld_sid sid)
     int r;
 
     ld_backing_drop(core, sid);
-    r = ld_remove_tree(core->root.w_fd, ld_sid_name(sid).text, NULL);
+    r = ld_quota_remove_tree(&core->env.quota, core->root.w_fd, ld_sid_name(sid).text, NULL);
     if (r < 0)
         ld_warn("take back writable layer %" LD_PRI_SID ": %s; the next start does it", sid,
                 strerrordesc_np(-r));

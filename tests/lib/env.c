@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/btrfs.h>
 #include <linux/loop.h>
 #include <sched.h>
 #include <signal.h>
@@ -104,6 +105,15 @@ int ld_test_fs(const char *name, const char *type, unsigned mib)
     if (mount(device, name, type, 0, NULL) < 0)
         die("mount the loop file system");
     return ld_test_mkdir(name);
+}
+
+void ld_test_quotas_on(int dir, bool simple)
+{
+    /* BTRFS_QUOTA_CTL_ENABLE_SIMPLE_QUOTA, which older headers lack. */
+    struct btrfs_ioctl_quota_ctl_args args = {.cmd = simple ? 4 : BTRFS_QUOTA_CTL_ENABLE};
+
+    if (ioctl(dir, BTRFS_IOC_QUOTA_CTL, &args) < 0)
+        die("BTRFS_IOC_QUOTA_CTL");
 }
 
 void ld_test_write(int dir, const char *path, const char *text)

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include <criterion/criterion.h>
@@ -42,6 +43,9 @@ int ld_test_mkdir(const char *name);
  * ld_test_dir()/NAME; the image lies in the tmpfs, the device detaches itself. Returns a descriptor
  * of its root. Aborts the test where it cannot be made. */
 int ld_test_fs(const char *name, const char *type, unsigned mib);
+
+/* Quotas of a btrfs: those of qgroups, or the simple ones (Linux 6.7). */
+void ld_test_quotas_on(int dir, bool simple);
 
 /* Writes a whole file (mode 0644, replaced when it exists); reads one whole (NUL added, free it).
  */
