@@ -58,7 +58,10 @@ void *ld_call_new(size_t size, struct ld_request *req, enum ld_lane lane,
 
 void ld_call_submit(struct ld_call *call)
 {
-    ld_request_submit(call->req, &call->op);
+    if (call->w.dry_run)
+        ld_request_submit_tied(call->req, &call->op); /* of no use to a client that has gone */
+    else
+        ld_request_submit(call->req, &call->op);
 }
 
 void ld_call_refuse(struct ld_call *call, const struct ld_err *err)

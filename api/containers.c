@@ -320,7 +320,9 @@ static int run_delete(struct ld_call *call, struct ld_err *err)
 {
     struct container_call *c = (struct container_call *)call;
 
-    return ld_container_remove(call->core, &call->w, c->id, &c->removal, &c->removed, err);
+    return ld_container_remove(call->core, &call->w, c->id, &c->removal, &c->removed, err) < 0
+               ? -1
+               : ld_call_measure(call, &c->removed, err);
 }
 
 static void reply_gone(struct ld_call *call)

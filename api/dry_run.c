@@ -10,6 +10,7 @@
 #include "api/json.h"
 #include "daemon/base/mem.h"
 #include "daemon/core/image.h"
+#include "daemon/core/trash.h"
 #include "daemon/store/records.h"
 
 void ld_call_dry_run(struct ld_call *call)
@@ -17,6 +18,11 @@ void ld_call_dry_run(struct ld_call *call)
     call->w.dry_run = ld_request_flag(call->req, "dry_run");
     if (call->w.dry_run)
         call->op.lane = LD_LANE_COPY;
+}
+
+int ld_call_measure(struct ld_call *call, struct ld_removed *removed, struct ld_err *err)
+{
+    return call->w.dry_run ? ld_trash_measure(call->core, removed, &call->op.cancel, err) : 0;
 }
 
 /* References are shown by their short names. */

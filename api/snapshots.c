@@ -296,7 +296,9 @@ static int run_delete(struct ld_call *call, struct ld_err *err)
     struct snapshot_call *c = (struct snapshot_call *)call;
 
     return ld_snapshot_remove(call->core, &call->w, c->owner, c->record.id, c->if_match,
-                              &c->removed, err);
+                              &c->removed, err) < 0
+               ? -1
+               : ld_call_measure(call, &c->removed, err);
 }
 
 static void reply_gone(struct ld_call *call)

@@ -113,7 +113,7 @@ static int list_page(struct ld_lister *lister, uint64_t after, size_t limit, str
 
         if (name && !has_name(&page.item[i], name))
             continue;
-        if ((l->with_size && ld_trash_usage(lister->core, &page.item[i], &usage, err) < 0) ||
+        if ((l->with_size && ld_trash_usage(lister->core, &page.item[i], NULL, &usage, err) < 0) ||
             ld_list_item(list, trash_json(&page.item[i], l->with_size ? &usage : NULL), err) < 0)
             return -1;
     }
@@ -135,7 +135,7 @@ static int run_purge(struct ld_call *call, struct ld_err *err)
 {
     struct trash_call *c = (struct trash_call *)call;
 
-    return ld_trash_purge(call->core, &call->w, c->text, &c->removed, err);
+    return ld_trash_purge(call->core, &call->w, c->text, &call->op.cancel, &c->removed, err);
 }
 
 static void reply_purged(struct ld_call *call)

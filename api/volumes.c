@@ -319,7 +319,9 @@ static int run_delete(struct ld_call *call, struct ld_err *err)
 {
     struct volume_call *c = (struct volume_call *)call;
 
-    return ld_volume_remove(call->core, &call->w, c->id, &c->removal, &c->removed, err);
+    return ld_volume_remove(call->core, &call->w, c->id, &c->removal, &c->removed, err) < 0
+               ? -1
+               : ld_call_measure(call, &c->removed, err);
 }
 
 static void reply_gone(struct ld_call *call)

@@ -57,12 +57,14 @@ int ld_copy_data(int from, int to, const bool *cancel) ld_must_check;
  * other mount entered (-EXDEV), no limit on depth or path length. A missing name is success. */
 int ld_remove_tree(int dir, const char *name, const bool *cancel) ld_must_check;
 
-/* st_blocks * 512 and number of inodes of a tree (hard links once), not crossing mounts. */
+/* st_blocks * 512 and number of inodes of a tree (hard links once), not crossing mounts. A `cancel`
+ * (or NULL) that becomes true ends the walk with -ECANCELED. */
 struct ld_usage {
     uint64_t bytes;
     uint64_t inodes;
 };
-int ld_tree_usage(int dir, const char *name, struct ld_usage *ret) ld_must_check;
+int ld_tree_usage(int dir, const char *name, const bool *cancel,
+                  struct ld_usage *ret) ld_must_check;
 
 /* Calls visit for each name but "." and ".." of an open directory (not sorted); a result other than
  * 0 ends the walk and is returned. `dir` is not consumed. d_type as readdir(3) gives it. */

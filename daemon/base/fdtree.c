@@ -224,7 +224,7 @@ static int count_one(struct walk *w, struct ld_inodes *counted, const char *name
     return r < 0 ? r : walk_push(w, r, name);
 }
 
-static int count_all(struct walk *w, struct ld_usage *total)
+static int count_all(struct walk *w, const bool *cancel, struct ld_usage *total)
 {
     struct ld_inodes counted LD_AUTO(ld_inodes_done) = LD_INODES_INIT(LD_INODES_MAX);
     int r = 0;
@@ -232,14 +232,14 @@ static int count_all(struct walk *w, struct ld_usage *total)
     while (r == 0 && w->depth > 0) {
         const struct dirent *entry = NULL;
 
-        r = next_name(w, &entry);
+        r = is_canceled(cancel) ? -ECANCELED : next_name(w, &entry);
         if (r == 0)
             r = entry ? count_one(w, &counted, entry->d_name, total) : walk_pop(w);
     }
     return r;
 }
 
-int ld_tree_usage(int dir, const char *name, struct ld_usage *ret)
+int ld_tree_usage(int dir, const char *name, const bool *cancel, struct ld_usage *ret)
 {
     LD_AUTO(walk_done) struct walk w = {.depth = 0};
     struct ld_usage total = {0, 0};
@@ -254,7 +254,7 @@ int ld_tree_usage(int dir, const char *name, struct ld_usage *ret)
         fd = ld_open_dir(dir, name);
         r = fd < 0 ? fd : walk_push(&w, fd, name);
         if (r == 0)
-            r = count_all(&w, &total);
+            r = count_all(&w, cancel, &total);
         if (r < 0)
             return r;
     }

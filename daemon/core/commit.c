@@ -269,7 +269,7 @@ static int sync_layer(struct commit *c, struct ld_import_task *task, struct ld_e
     ld_import_tell(&c->imp, "record", NULL, 0, 0);
     r = ld_syncfs(c->imp.sync_fd);
     if (r == 0)
-        r = ld_tree_usage(c->core->root.staging_fd, name.text, &usage);
+        r = ld_tree_usage(c->core->root.staging_fd, name.text, c->imp.options->cancel, &usage);
     if (r < 0)
         return ld_err_sys(err, r, "write the layer to disk");
     task->made_bytes = usage.bytes;

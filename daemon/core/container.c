@@ -341,7 +341,8 @@ static int remove_record(struct ld_core *core, const struct ld_write *w,
         (w->dry_run || !ld_core_make_room(core, err) ||
          ld_store_container_remove(core->store, w, c->id, &remove, &removed, err) < 0))
         return -1;
-    return ld_trash_finish(core, w, &removed, ret, err);
+    ld_trash_finish(core, w, &removed, ret);
+    return 0;
 }
 
 int ld_container_unmount(struct ld_core *core, const struct ld_write *w, const char *id,

@@ -52,7 +52,7 @@ static int count_name(void *arg, const char *name, unsigned char d_type)
         return -ECANCELED;
     if (is_recorded(w, name))
         return 0;
-    r = ld_tree_usage(w->dir, name, &usage);
+    r = ld_tree_usage(w->dir, name, w->cancel, &usage);
     if (r == -ENOENT)
         return 0; /* it went meanwhile */
     if (r < 0)
@@ -163,7 +163,7 @@ static int is_layer(struct check *c, const char *name)
 static int add_unknown(struct check *c, int dir, const char *name)
 {
     struct ld_usage usage;
-    int r = ld_tree_usage(dir, name, &usage);
+    int r = ld_tree_usage(dir, name, c->cancel, &usage);
 
     if (r == 0)
         add(&c->out->unknown, &usage);
@@ -205,7 +205,7 @@ static int check_layer(struct check *c, const struct ld_layer *layer)
 {
     struct ld_usage recorded = {.bytes = layer->bytes, .inodes = layer->inodes},
                     found = {.bytes = 0};
-    int r = ld_tree_usage(c->core->root.layers_fd, ld_sid_name(layer->sid).text, &found);
+    int r = ld_tree_usage(c->core->root.layers_fd, ld_sid_name(layer->sid).text, c->cancel, &found);
     struct ld_disk_check *out = c->out;
 
     if (r < 0 && r != -ENOENT)

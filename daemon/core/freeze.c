@@ -133,7 +133,7 @@ int ld_freeze_count(struct ld_core *core, const bool *cancel, struct ld_err *err
             return 0;
         if (cancel && ld_flag_is_set(cancel))
             return ld_err_set(err, LD_E_CANCELED, "cancelled");
-        r = ld_tree_usage(core->root.layers_fd, ld_sid_name(sid).text, &usage);
+        r = ld_tree_usage(core->root.layers_fd, ld_sid_name(sid).text, cancel, &usage);
         if (r == -ENOENT)
             continue; /* it went meanwhile, or is not at its place yet: the next round */
         if (r < 0)

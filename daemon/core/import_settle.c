@@ -134,10 +134,9 @@ static int measure(void *arg, size_t index, const bool *cancel, struct ld_err *e
     struct ld_usage usage;
     int r;
 
-    (void)cancel; /* short */
     if (task->state != LD_TASK_SETTLED)
         return 0;
-    r = ld_tree_usage(imp->core->root.staging_fd, name.text, &usage);
+    r = ld_tree_usage(imp->core->root.staging_fd, name.text, cancel, &usage);
     if (r < 0)
         return ld_err_sys(err, r, "measure layer %s", name.text);
     task->made_bytes = usage.bytes;

@@ -45,7 +45,7 @@ int ld_new_layer_publish(struct ld_core *core, struct ld_layer *layer, bool sync
     int r = sync ? ld_syncfs(core->root.staging_fd) : 0;
 
     if (r == 0)
-        r = ld_tree_usage(core->root.staging_fd, from.text, &usage);
+        r = ld_tree_usage(core->root.staging_fd, from.text, NULL, &usage);
     if (r == 0)
         r = ld_publish_at(core->root.staging_fd, from.text, core->root.layers_fd,
                           ld_sid_name(layer->sid).text);

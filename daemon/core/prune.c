@@ -1,6 +1,6 @@
-/* Pruning: see prune.h. The list is read page by page; each object of a page is removed by an
- * operation that is waited for. What was read of an object is passed on as the version it must
- * still have. */
+/* Pruning: see prune.h. The list is read page by page; each object of a page is looked at, measured
+ * and removed by operations that are waited for. What was read of an object is passed on as the
+ * version it must still have. */
 #include "daemon/core/prune.h"
 
 #include <stdlib.h>
@@ -11,6 +11,7 @@
 #include "daemon/core/freeze.h"
 #include "daemon/core/image.h"
 #include "daemon/core/state.h"
+#include "daemon/core/trash.h"
 #include "daemon/core/volume.h"
 #include "daemon/image/oci.h"
 #include "daemon/jobs/op.h"
@@ -89,31 +90,87 @@ static int remove_one(struct turn *t, const struct ld_write *w, struct ld_remove
     return ld_err_set(err, LD_E_INTERNAL, "no such kind to prune");
 }
 
-/* A dry run first: it measures what is on disk, which nobody can do once it is removed and the
- * reaper at it. What can't be measured can still be removed. */
-static int run_turn(struct ld_op *op, struct ld_err *err)
+static int check_pins(const struct turn *t, struct ld_err *err)
+{
+    return t->sid && ld_pins_has(t->p->core->pins, t->sid)
+               ? ld_err_set(err, LD_E_BUSY, "'%s' is being read or made", t->id)
+               : 0;
+}
+
+/* What would go. */
+static int run_look(struct ld_op *op, struct ld_err *err)
 {
     struct turn *t = op->arg;
     struct ld_write dry = *t->p->w;
-    LD_AUTO(ld_removed_done) struct ld_removed removed = {.n = 0};
-    struct ld_err why = LD_ERR_INIT;
-    bool is_measured;
 
-    if (t->sid && ld_pins_has(t->p->core->pins, t->sid))
-        return ld_err_set(err, LD_E_BUSY, "'%s' is being read or made", t->id);
     dry.dry_run = true;
-    is_measured = remove_one(t, &dry, &t->removed, &why) == 0;
-    if (!is_measured && (t->p->w->dry_run || why.code != LD_E_IO)) {
+    return check_pins(t, err) < 0 ? -1 : remove_one(t, &dry, &t->removed, err);
+}
+
+/* Without a key: nobody waits for a walk, and a walk sees what it sees. */
+static int run_measure(struct ld_op *op, struct ld_err *err)
+{
+    struct turn *t = op->arg;
+
+    return ld_trash_measure(t->p->core, &t->removed, &op->cancel, err);
+}
+
+/* Only a dry run knows what is not in the records. */
+static void take_bytes(struct ld_removed *to, const struct ld_removed *from)
+{
+    for (size_t i = 0; i < to->n_objects; i++) {
+        struct ld_removed_object *o = &to->object[i];
+
+        for (size_t k = 0; o->bytes == 0 && o->id && k < from->n_objects; k++) {
+            const struct ld_removed_object *f = &from->object[k];
+
+            if (f->id && strcmp(f->kind, o->kind) == 0 && strcmp(f->id, o->id) == 0)
+                o->bytes = f->bytes;
+        }
+    }
+}
+
+static int run_removal(struct ld_op *op, struct ld_err *err)
+{
+    LD_AUTO(ld_removed_done) struct ld_removed removed = {.n = 0};
+    struct turn *t = op->arg;
+
+    if (check_pins(t, err) < 0 || remove_one(t, t->p->w, &removed, err) < 0)
+        return -1;
+    take_bytes(&removed, &t->removed);
+    ld_removed_done(&t->removed);
+    t->removed = ld_steal(&removed);
+    return 0;
+}
+
+static int call(struct turn *t, enum ld_lane lane, int (*run)(struct ld_op *, struct ld_err *),
+                bool with_key, struct ld_err *err)
+{
+    static const char *const keys[] = {
+        [LD_PRUNE_IMAGES] = "i", [LD_PRUNE_CONTAINERS] = "c", [LD_PRUNE_VOLUMES] = "v"};
+    const struct pruning *p = t->p;
+    struct ld_op op;
+
+    ld_op_init(&op, lane, run, NULL, t);
+    if (with_key)
+        ld_op_key(&op, LD_EXCLUSIVE, "%s:%s", keys[p->what->kind], t->id);
+    return ld_ops_call(p->core->ops, &op, p->what->cancel, err);
+}
+
+/* It is measured before it is removed: nobody can do that once the reaper is at it. What can't be
+ * measured can still be removed. */
+static int remove_object(struct turn *t, struct ld_err *err)
+{
+    struct ld_err why = LD_ERR_INIT;
+
+    if (call(t, LD_LANE_QUICK, run_look, true, err) < 0)
+        return -1;
+    if (t->sid && call(t, LD_LANE_COPY, run_measure, false, &why) < 0 &&
+        (t->p->w->dry_run || why.code != LD_E_IO)) {
         *err = why;
         return -1;
     }
-    if (t->p->w->dry_run)
-        return 0;
-    if (remove_one(t, t->p->w, &removed, err) < 0)
-        return -1;
-    if (!is_measured)
-        t->removed = ld_steal(&removed);
-    return 0;
+    return t->p->w->dry_run ? 0 : call(t, LD_LANE_QUICK, run_removal, true, err);
 }
 
 /* ---- what became of it ---- */
@@ -171,16 +228,9 @@ static int note_refusal(struct pruning *p, const struct turn *t, const struct ld
 
 static int take_turn(struct pruning *p, struct turn t, struct ld_err *err)
 {
-    static const char *const keys[] = {
-        [LD_PRUNE_IMAGES] = "i", [LD_PRUNE_CONTAINERS] = "c", [LD_PRUNE_VOLUMES] = "v"};
     struct ld_err why = LD_ERR_INIT;
-    struct ld_op op;
-    int rc;
+    int rc = remove_object(&t, &why);
 
-    ld_op_init(&op, p->what->kind == LD_PRUNE_IMAGES ? LD_LANE_QUICK : LD_LANE_COPY, run_turn, NULL,
-               &t);
-    ld_op_key(&op, LD_EXCLUSIVE, "%s:%s", keys[p->what->kind], t.id);
-    rc = ld_ops_call(p->core->ops, &op, p->what->cancel, &why);
     for (size_t i = 0; rc == 0 && i < t.removed.n_objects; i++)
         count_object(p, &t.removed.object[i]);
     ld_removed_done(&t.removed);

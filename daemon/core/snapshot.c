@@ -103,8 +103,7 @@ int ld_snapshot_remove(struct ld_core *core, const struct ld_write *w, const cha
         (w->dry_run || !ld_core_make_room(core, err) ||
          ld_store_snapshot_remove(core->store, w, owner, id, if_match, &removed, err) < 0))
         return -1;
-    if (ld_trash_finish(core, w, &removed, ret, err) < 0)
-        return -1;
+    ld_trash_finish(core, w, &removed, ret);
     if (!w->dry_run)
         ld_folder_note(core, snapshot.tip_sid); /* what later states have replaced can go */
     return 0;

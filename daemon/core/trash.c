@@ -75,7 +75,8 @@ void ld_trash_take(struct ld_core *core, const struct ld_removed *removed)
         ld_core_kick_reaper(core); /* what is kept counts for the trash's bound */
 }
 
-static int measure(struct ld_core *core, struct ld_removed *removed, struct ld_err *err)
+int ld_trash_measure(struct ld_core *core, struct ld_removed *removed, const bool *cancel,
+                     struct ld_err *err)
 {
     for (size_t i = 0; i < removed->n_objects; i++) {
         struct ld_removed_object *object = &removed->object[i];
@@ -85,7 +86,7 @@ static int measure(struct ld_core *core, struct ld_removed *removed, struct ld_e
         if (!object->has_dir || object->dir.place == LD_PLACE_LAYERS)
             continue;
         r = ld_tree_usage(place_fd(core, object->dir.place), ld_sid_name(object->dir.sid).text,
-                          &usage);
+                          cancel, &usage);
         if (r < 0 && r != -ENOENT)
             return ld_err_sys(err, r, "count %s '%s'", object->kind,
                               object->name ? object->name : object->id);
@@ -94,15 +95,12 @@ static int measure(struct ld_core *core, struct ld_removed *removed, struct ld_e
     return 0;
 }
 
-int ld_trash_finish(struct ld_core *core, const struct ld_write *w, struct ld_removed *removed,
-                    struct ld_removed *ret, struct ld_err *err)
+void ld_trash_finish(struct ld_core *core, const struct ld_write *w, struct ld_removed *removed,
+                     struct ld_removed *ret)
 {
     if (!w->dry_run)
         ld_trash_take(core, removed);
-    else if (measure(core, removed, err) < 0)
-        return -1;
     *ret = ld_steal(removed);
-    return 0;
 }
 
 /* ---- what is in it ---- */
@@ -113,8 +111,8 @@ bool ld_trash_is_restorable(const struct ld_trash *t)
 }
 
 /* The snapshots of a volume stay where they are, and go with it. */
-static int add_snapshots(struct ld_core *core, const struct ld_trash *t, struct ld_usage *usage,
-                         struct ld_err *err)
+static int add_snapshots(struct ld_core *core, const struct ld_trash *t, const bool *cancel,
+                         struct ld_usage *usage, struct ld_err *err)
 {
     struct ld_snapshot_query query = {.owner = t->owner_id, .limit = 100};
 
@@ -126,7 +124,7 @@ static int add_snapshots(struct ld_core *core, const struct ld_trash *t, struct 
         for (size_t i = 0; i < page.n; i++) {
             struct ld_usage one = {.bytes = 0};
             int r = ld_tree_usage(core->root.volumes_fd, ld_sid_name(page.item[i].volume_sid).text,
-                                  &one);
+                                  cancel, &one);
 
             if (r < 0 && r != -ENOENT)
                 return ld_err_sys(err, r, "count snapshot '%s'", page.item[i].id);
@@ -138,8 +136,8 @@ static int add_snapshots(struct ld_core *core, const struct ld_trash *t, struct 
     return 0;
 }
 
-int ld_trash_usage(struct ld_core *core, const struct ld_trash *t, struct ld_usage *ret,
-                   struct ld_err *err)
+int ld_trash_usage(struct ld_core *core, const struct ld_trash *t, const bool *cancel,
+                   struct ld_usage *ret, struct ld_err *err)
 {
     struct ld_usage usage = {.bytes = 0};
     int r;
@@ -150,12 +148,12 @@ int ld_trash_usage(struct ld_core *core, const struct ld_trash *t, struct ld_usa
         *ret = usage;
         return 0;
     }
-    r = ld_tree_usage(core->root.trash_fd, ld_sid_name(t->sid).text, &usage);
+    r = ld_tree_usage(core->root.trash_fd, ld_sid_name(t->sid).text, cancel, &usage);
     if (r < 0 && r != -ENOENT)
         return ld_err_sys(err, r, "count %s '%s' in the trash", t->kind,
                           t->owner_name ? t->owner_name : t->owner_id);
     if (t->place == LD_PLACE_VOLUMES && ld_trash_is_restorable(t) &&
-        add_snapshots(core, t, &usage, err) < 0)
+        add_snapshots(core, t, cancel, &usage, err) < 0)
         return -1;
     *ret = usage;
     return 0;
@@ -183,6 +181,7 @@ static int find(struct ld_core *core, const char *text, struct ld_trash *ret, st
 
 /* What a purge would delete. */
 struct look {
+    const bool *cancel;
     ld_sid *sid;
     size_t n, cap;
     struct ld_removed removed;
@@ -203,7 +202,7 @@ static int look_at(struct ld_core *core, const struct ld_trash *t, struct look *
         ld_removed_add(&look->removed, t->kind, t->owner_id, t->owner_name);
     struct ld_usage usage = {.bytes = 0};
 
-    if (t->place != LD_PLACE_NONE && ld_trash_usage(core, t, &usage, err) < 0)
+    if (t->place != LD_PLACE_NONE && ld_trash_usage(core, t, look->cancel, &usage, err) < 0)
         return -1;
     object->bytes = usage.bytes;
     ld_grow(&look->sid, &look->cap, look->n + 1, sizeof(*look->sid));
@@ -247,9 +246,9 @@ static int look_at_layers(struct ld_core *core, const struct ld_write *w, struct
 }
 
 static int look(struct ld_core *core, const struct ld_write *w, const struct ld_trash *one,
-                struct ld_removed *ret, struct ld_err *err)
+                const bool *cancel, struct ld_removed *ret, struct ld_err *err)
 {
-    LD_AUTO(look_done) struct look look = {.n = 0};
+    LD_AUTO(look_done) struct look look = {.cancel = cancel};
 
     if ((one ? look_at(core, one, &look, err) : look_at_all(core, &look, err)) < 0 ||
         look_at_layers(core, w, &look, err) < 0)
@@ -259,14 +258,14 @@ static int look(struct ld_core *core, const struct ld_write *w, const struct ld_
 }
 
 int ld_trash_purge(struct ld_core *core, const struct ld_write *w, const char *text,
-                   struct ld_removed *ret, struct ld_err *err)
+                   const bool *cancel, struct ld_removed *ret, struct ld_err *err)
 {
     LD_AUTO(ld_trash_done) struct ld_trash trash = {.sid = 0};
 
     if (text && find(core, text, &trash, err) < 0)
         return -1;
     if (w->dry_run)
-        return look(core, w, text ? &trash : NULL, ret, err);
+        return look(core, w, text ? &trash : NULL, cancel, ret, err);
     if (ld_store_trash_purge(core->store, w, trash.sid, err) < 0 &&
         (!ld_core_make_room(core, err) || ld_store_trash_purge(core->store, w, trash.sid, err) < 0))
         return -1;
@@ -472,8 +471,9 @@ static void reap_page(struct ld_reaper *r, const struct ld_trash_page *page, ld_
 
 /* What is on its way into the trash is counted when it is there: who moves it wakes the reaper.
  * What can't be counted counts for nothing, and is in nobody's way. */
-static int count_one(struct ld_core *core, const struct ld_trash *t, struct ld_err *err)
+static int count_one(struct ld_reaper *r, const struct ld_trash *t, struct ld_err *err)
 {
+    struct ld_core *core = r->core;
     struct ld_usage usage = {.bytes = 0};
     struct ld_err why = LD_ERR_INIT;
     struct stat st;
@@ -481,8 +481,13 @@ static int count_one(struct ld_core *core, const struct ld_trash *t, struct ld_e
     if (fstatat(core->root.trash_fd, ld_sid_name(t->sid).text, &st, AT_SYMLINK_NOFOLLOW) < 0 &&
         errno == ENOENT)
         return 0;
-    if (ld_trash_usage(core, t, &usage, &why) < 0)
+    if (ld_trash_usage(core, t, &r->cancel, &usage, &why) < 0) {
+        if (why.code == LD_E_CANCELED) {
+            *err = why;
+            return -1;
+        }
         ld_warn("%s; the bound of the trash is kept without it", why.message);
+    }
     return ld_store_trash_set_bytes(core->store, t->sid, usage.bytes, err);
 }
 
@@ -499,7 +504,7 @@ static int keep_bound(struct ld_reaper *r, struct ld_err *err)
         if (ld_store_trash_list(r->core->store, &query, &page, err) < 0)
             return -1;
         for (size_t i = 0; i < page.n && !ld_flag_is_set(&r->cancel); i++) {
-            if (count_one(r->core, &page.item[i], err) < 0)
+            if (count_one(r, &page.item[i], err) < 0)
                 return -1;
         }
         query.after = page.next;

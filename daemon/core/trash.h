@@ -25,18 +25,21 @@ struct ld_write;
 void ld_trash_take(struct ld_core *core, const struct ld_removed *removed);
 void ld_trash_take_one(struct ld_core *core, const struct ld_gone *gone);
 
-/* The end of a removal whose transaction is through: ld_trash_take; of a dry run instead, what the
- * containers and volumes among the objects hold on disk (a walk). *ret takes `removed` over. Any
- * worker. */
-int ld_trash_finish(struct ld_core *core, const struct ld_write *w, struct ld_removed *removed,
-                    struct ld_removed *ret, struct ld_err *err);
+/* The end of a removal whose transaction is through: ld_trash_take, unless it was a dry run. *ret
+ * takes `removed` over. Any worker. */
+void ld_trash_finish(struct ld_core *core, const struct ld_write *w, struct ld_removed *removed,
+                     struct ld_removed *ret);
+/* After a dry run: what the containers and volumes among the objects hold on disk, by walks. One
+ * that has gone meanwhile holds nothing. No key is needed. Any worker. canceled. */
+int ld_trash_measure(struct ld_core *core, struct ld_removed *removed, const bool *cancel,
+                     struct ld_err *err);
 
 /* What is in the trash (by id, name or prefix; NULL: everything) is deleted now instead of later:
  * it is never restored, the reaper is awake, the space comes back while it works. A dry run leaves
  * all as it is and fills *ret, with the bytes it walks for and the layers that would leave with all
- * of it. Any worker. not_found; conflict: ambiguous. */
+ * of it. Any worker. not_found; conflict: ambiguous; canceled. */
 int ld_trash_purge(struct ld_core *core, const struct ld_write *w, const char *text,
-                   struct ld_removed *ret, struct ld_err *err);
+                   const bool *cancel, struct ld_removed *ret, struct ld_err *err);
 /* A container, volume or image of which nothing is deleted yet. */
 bool ld_trash_is_restorable(const struct ld_trash *trash);
 /* What is to be restored, its key and that of the name it is going to have. Loop. invalid: the
@@ -50,8 +53,8 @@ int ld_trash_restore(struct ld_core *core, const struct ld_write *w, const struc
                      const char *name, struct ld_restored *ret, struct ld_err *err);
 /* What it holds on disk: a walk; of an image, the layers that would go with it. Nothing where the
  * reaper was faster. */
-int ld_trash_usage(struct ld_core *core, const struct ld_trash *trash, struct ld_usage *ret,
-                   struct ld_err *err);
+int ld_trash_usage(struct ld_core *core, const struct ld_trash *trash, const bool *cancel,
+                   struct ld_usage *ret, struct ld_err *err);
 
 /* dir/name is in no record: to the trash under a name of its own, to be deleted next. A name that
  * is not there is skipped. Any worker; kick the reaper afterwards. */

@@ -414,7 +414,8 @@ int ld_volume_remove(struct ld_core *core, const struct ld_write *w, const char 
         (w->dry_run || !ld_core_make_room(core, err) ||
          ld_store_volume_remove(core->store, w, id, &remove, &removed, err) < 0))
         return -1;
-    return ld_trash_finish(core, w, &removed, ret, err);
+    ld_trash_finish(core, w, &removed, ret);
+    return 0;
 }
 
 /* An anonymous one may be removed with its container, whose key says nothing about it. */
@@ -509,6 +510,6 @@ int ld_volume_usage(struct ld_core *core, const char *id, struct ld_usage *ret, 
 
     if (ld_store_volume_get(core->store, id, &v, err) < 0)
         return -1;
-    r = ld_tree_usage(core->root.volumes_fd, ld_sid_name(v.sid).text, ret);
+    r = ld_tree_usage(core->root.volumes_fd, ld_sid_name(v.sid).text, NULL, ret);
     return r < 0 ? ld_err_sys(err, r, "count volume '%s'", v.name ? v.name : v.id) : 0;
 }

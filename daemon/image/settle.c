@@ -309,7 +309,7 @@ static int settle(struct ld_settle *s, struct ld_err *err)
     ld_settle_cut(s, 0); /* what its levels know of marks is old */
     if (settle_dirs(s, err) < 0 || ld_settle_plain_marks(s, err) < 0 || close_aside(s, err) < 0)
         return -1;
-    r = ld_tree_usage(s->job->root_fd, ".", &usage);
+    r = ld_tree_usage(s->job->root_fd, ".", s->job->cancel, &usage);
     if (r < 0)
         return ld_err_sys(err, r, "sum up a layer");
     s->out.bytes = usage.bytes;

@@ -407,6 +407,31 @@ LD_API_TEST(prune, ends_when_it_is_cancelled)
     cr_expect_eq(how_many(c, "volumes"), 0);
 }
 
+/* One object is enough to be waited for: its walk ends, too. */
+LD_API_TEST(prune, ends_within_one_walk_when_it_is_cancelled)
+{
+    static const char dry[] = "/v1/volumes/prune?all=1&dry_run=1",
+                      real[] = "/v1/volumes/prune?all=1";
+    bool in_time = false;
+    cJSON *json;
+
+    (void)ld_want(c, 201, "POST", "{'name':'large'}", "/v1/volumes");
+    ld_test_sh("cd %s/volumes/*; for d in $(seq 100); do mkdir $d; "
+               "(cd $d; seq 1000 | xargs touch) || exit 1; done",
+               d->data_root);
+    for (int tries = 0; tries < 20 && !in_time; tries++)
+        in_time = cancel_one(d, dry);
+    cr_assert(in_time);
+    in_time = cancel_one(d, real);
+    cr_expect_eq(how_many(c, "volumes"), in_time ? 1 : 0);
+    if (!in_time)
+        return;
+    json = ld_want(c, 200, "POST", NULL, "%s", dry);
+    cr_expect_eq(ld_count(json, "would_remove"), 1);
+    (void)ld_want(c, 200, "POST", NULL, "%s", real);
+    cr_expect_eq(how_many(c, "volumes"), 0);
+}
+
 /* ---- races ---- */
 
 struct racer {

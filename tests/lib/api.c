@@ -101,7 +101,7 @@ void ld_data_usage(const struct ld_daemon *d, struct ld_usage *ret)
     autoclose int dir = open(d->data_root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
     cr_assert(dir >= 0);
-    cr_assert_eq(ld_tree_usage(dir, ".", ret), 0);
+    cr_assert_eq(ld_tree_usage(dir, ".", NULL, ret), 0);
 }
 
 static int count_one(void *arg, const char *name, unsigned char d_type)

@@ -224,7 +224,7 @@ static void check_image(struct world *w, const char *name, size_t n_layers)
         digest = ld_sink_digest_final(sink);
         ld_digest_format(&digest, text);
         cr_expect_str_eq(text, layer.diff_id);
-        cr_assert_eq(ld_tree_usage(w->core->root.layers_fd, sid.text, &usage), 0);
+        cr_assert_eq(ld_tree_usage(w->core->root.layers_fd, sid.text, NULL, &usage), 0);
         cr_expect_eq(usage.bytes, layer.bytes);
         cr_expect_eq(usage.inodes, layer.inodes);
     }

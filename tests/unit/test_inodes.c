@@ -3,6 +3,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "daemon/base/fdio.h"
 #include "daemon/base/inodes.h"
 #include "tests/lib/env.h"
 
@@ -90,4 +91,21 @@ LD_TEST(inodes, of_directories_have_one_name)
     cr_expect(ld_inode_has_names(&st));
     st.st_nlink = 1;
     cr_expect_not(ld_inode_has_names(&st));
+}
+
+/* Who counts them can be told to stop. */
+LD_TEST(inodes, of_a_tree_are_counted_until_that_is_cancelled)
+{
+    autoclose int dir = ld_test_mkdir("tree");
+    bool cancel = false;
+    struct ld_usage usage = {.bytes = 0};
+
+    ld_test_sh("cd tree && mkdir a && touch b a/c && ln b a/b");
+    cr_assert_eq(ld_tree_usage(dir, ".", &cancel, &usage), 0);
+    cr_expect_eq(usage.inodes, 4);
+    cr_assert_eq(ld_tree_usage(dir, "b", NULL, &usage), 0);
+    cr_expect_eq(usage.inodes, 1);
+    cancel = true;
+    cr_expect_eq(ld_tree_usage(dir, ".", &cancel, &usage), -ECANCELED);
+    cr_expect_eq(usage.inodes, 1, "left alone");
 }

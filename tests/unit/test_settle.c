@@ -215,7 +215,7 @@ LD_TEST(settle, sums_what_is_on_disk)
     struct ld_usage usage;
 
     m_world_put(w, M_A_FILE("a", M_CONTENT(50000, 1)), M_A_HARDLINK("b", "a"), M_A_FILE("d/c"));
-    cr_assert_eq(ld_tree_usage(w->stack.dir, "2", &usage), 0);
+    cr_assert_eq(ld_tree_usage(w->stack.dir, "2", NULL, &usage), 0);
     cr_expect_eq(w->stack.settled.bytes, usage.bytes);
     cr_expect_eq(w->stack.settled.inodes, 4);
 }

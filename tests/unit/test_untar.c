@@ -314,7 +314,7 @@ LD_TEST(untar, keeps_replaced_content_once)
     m_world_init(w);
     m_world_add(w, e, 2 * TIMES + 2);
     cr_expect(w->stack.settled.has_aside);
-    cr_assert_eq(ld_tree_usage(w->stack.dir, "1.aside", &aside), 0);
+    cr_assert_eq(ld_tree_usage(w->stack.dir, "1.aside", NULL, &aside), 0);
     cr_expect_eq(aside.inodes, 2);
     m_world_done(w);
 }
