@@ -484,8 +484,67 @@ class Bench:
         show("remove a snapshot, median", statistics.median(gone), "ms")
         d.end()
 
+    def changed(self, d, name, size):
+        """A container with a file of so many bytes of its own, all of them on the disk, unmounted."""
+        d.call("POST", "/v1/containers", {"name": name, "image": ONE})
+        place = d.call("POST", f"/v1/containers/{name}/mount")["mountpoint"]
+        with open(f"{place}/root/file", "wb") as f:
+            for _ in range(max(1, size >> 20)):
+                f.write(os.urandom(min(size, 1 << 20)))
+        d.call("POST", f"/v1/containers/{name}/unmount?sync=1")
 
-PARTS = ("import", "peak", "export", "vfs", "life", "busy", "scale", "snapshots")
+    def run_forks(self):
+        head("forks of a changed container, ms; its first fork freezes it")
+        d = self.daemon()
+        d.load(f"{self.images}/debian.oci")
+        first = {"big": [], "small": []}
+        for i in range(3):
+            for name, size in ("big", 1 << 30), ("small", 4096):
+                self.changed(d, name, size)
+                first[name].append(d.timed("POST", f"/v1/containers/{name}/clone", {"name": "fork"}) * 1e3)
+                d.call("DELETE", "/v1/containers/fork")
+                if i < 2:
+                    d.call("DELETE", f"/v1/containers/{name}")
+                    d.settle()
+        show("the first, of one with 1 GiB", statistics.median(first["big"]), "ms", statistics.median(first["small"]),
+             "of one with 4 KiB")
+        d.settle()
+        before = d.call("GET", "/v1/df")["total"]["bytes"]
+        times = [d.timed("POST", "/v1/containers/big/clone", {"name": f"fork{i}"}) * 1e3 for i in range(1000)]
+        after = d.call("GET", "/v1/df")["total"]["bytes"]
+        show("1,000 more of the one with 1 GiB, median", statistics.median(times), "ms")
+        show("   p99", percentile(times, 99), "ms")
+        show("   KiB on the disk for each", (after - before) / 1000 / 1024, "KiB", 64, "the aim")
+        d.end()
+
+    def run_commit(self):
+        head("commit of 256 MiB in 4,096 files, s")
+        d = self.daemon()
+        d.load(f"{self.images}/debian.oci")
+        d.call("POST", "/v1/containers", {"name": "web", "image": ONE})
+        place = d.call("POST", "/v1/containers/web/mount")["mountpoint"]
+        for i in range(4096):
+            os.makedirs(f"{place}/root/{i % 64}", exist_ok=True)
+            with open(f"{place}/root/{i % 64}/{i}", "wb") as f:
+                f.write(os.urandom(65536))
+        d.call("POST", "/v1/containers/web/unmount?sync=1")
+        upper = next(e.path for e in os.scandir(f"{d.data}/w")) + "/upper"
+        floor = median(lambda: fresh(f"cp -a {upper} {self.disk}/floor/root; tar -C {self.disk}/floor/root -c . | "
+                                     f"sha256sum; sync -f {self.disk}/floor", f"{self.disk}/floor"), 3)
+        times = []
+        for i in range(3):
+            place = d.call("POST", "/v1/containers/web/mount")["mountpoint"]
+            with open(f"{place}/root/now", "w") as f:
+                f.write(str(i))
+            d.call("POST", "/v1/containers/web/unmount?sync=1")
+            times.append(d.timed("POST", "/v1/containers/web/commit", {"ref": "web:1"}))
+        show("commit, one layer, recorded", statistics.median(times), "s", floor, "cp -a, tar | sha256sum, sync")
+        d.settle()
+        show("   MiB of the writable layer after it", d.call("GET", "/v1/df")["writable_layers"]["bytes"] / 2**20, "MiB")
+        d.end()
+
+
+PARTS = ("import", "peak", "export", "vfs", "life", "busy", "scale", "snapshots", "forks", "commit")
 
 
 def load():

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Figures of a private layerd beside what the same work costs without it, as a table. Root; some minutes.
 #
-#     tests/bench/api.sh [BUILD [PART...]]      BUILD: default build; PART: import peak export vfs life busy scale snapshots
+#     tests/bench/api.sh [BUILD [PART...]]      BUILD: default build; PART: import peak export vfs life busy scale snapshots forks commit
 #
 # Everything lies in a mount namespace of its own, below a tmpfs at /mnt: a journaled ext4 on a loop device whose image
 # is on that tmpfs (the disk is not the question), and one whose image is an unlinked file in /var/tmp, where the writes
