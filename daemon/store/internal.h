@@ -121,9 +121,16 @@ int ld_layers_release(struct ld_tx *tx, ld_sid tip, struct ld_removed *removed,
 /* Bytes of the layers from `tip` downwards on which nothing but what is in the trash stands. */
 int ld_layers_dead_bytes(struct ld_db *db, ld_sid tip, uint64_t *ret,
                          struct ld_err *err) ld_must_check;
-/* What can still be restored takes: its directories, as far as they are counted, and the layers
- * that nothing else needs but what is being deleted. */
-int ld_trash_kept_bytes(struct ld_db *db, uint64_t *ret, struct ld_err *err) ld_must_check;
+/* The trash as it was removed: up to that row. */
+struct ld_trash_cut {
+    int64_t removed_ns;
+    ld_sid sid;
+};
+/* What can still be restored and was removed after the cut takes: its directories, as far as they
+ * are counted, and the layers that nothing else needs but what is deleted, or was removed before.
+ */
+int ld_trash_kept_bytes(struct ld_db *db, struct ld_trash_cut after, uint64_t *ret,
+                        struct ld_err *err) ld_must_check;
 
 /* An image in the trash. trash: its removal, `sid` its place in the list. restored: it lives again
  * with those of its names that are free, or with `name` alone (exists: that is not). destroy: its

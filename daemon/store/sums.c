@@ -82,33 +82,36 @@ int ld_store_sums(struct ld_store *store, struct ld_store_sums *ret, struct ld_e
     return 0;
 }
 
-int ld_trash_kept_bytes(struct ld_db *db, uint64_t *ret, struct ld_err *err)
+/* Chains of what is kept, and what it takes besides. */
+#define KEPT                                                                                       \
+    " kept(id, bytes) AS MATERIALIZED (SELECT owner_id, bytes FROM trash"                          \
+    "   WHERE purge_ns > removed_ns AND (removed_ns, sid) > (?1, ?2)),"
+#define KEPT_TIPS                                                                                  \
+    "  SELECT tip_sid FROM images WHERE tip_sid IS NOT NULL"                                       \
+    "    AND removed_ns IS NOT NULL AND id IN (SELECT id FROM kept)"                               \
+    "  UNION SELECT parent_sid FROM containers WHERE parent_sid IS NOT NULL"                       \
+    "    AND removed_ns IS NOT NULL AND id IN (SELECT id FROM kept)"                               \
+    "  UNION SELECT s.tip_sid FROM snapshots s JOIN containers c"                                  \
+    "    ON c.id = s.owner_id WHERE s.tip_sid IS NOT NULL"                                         \
+    "    AND c.removed_ns IS NOT NULL AND c.id IN (SELECT id FROM kept)"
+
+int ld_trash_kept_bytes(struct ld_db *db, struct ld_trash_cut after, uint64_t *ret,
+                        struct ld_err *err)
 {
     autosql stmt = ld_sql(
         db,
-        "WITH RECURSIVE " LIVING ","
-        " kept(id) AS MATERIALIZED"
-        "   (SELECT owner_id FROM trash WHERE purge_ns > removed_ns)," CHAINS(
-            "needed",
-            "  SELECT tip_sid FROM images WHERE tip_sid IS NOT NULL"
-            "    AND removed_ns IS NOT NULL AND id IN kept"
-            "  UNION SELECT parent_sid FROM containers WHERE parent_sid IS NOT NULL"
-            "    AND removed_ns IS NOT NULL AND id IN kept"
-            "  UNION SELECT s.tip_sid FROM snapshots s JOIN containers c"
-            "    ON c.id = s.owner_id WHERE s.tip_sid IS NOT NULL"
-            "    AND c.removed_ns IS NOT NULL AND c.id IN kept") " SELECT (SELECT "
-                                                                 "coalesce(sum(bytes), 0) FROM "
-                                                                 "trash WHERE purge_ns > "
-                                                                 "removed_ns)"
-                                                                 " + (SELECT coalesce(sum(bytes), "
-                                                                 "0) FROM layers"
-                                                                 "    WHERE sid IN (SELECT sid "
-                                                                 "FROM needed EXCEPT SELECT sid "
-                                                                 "FROM living))",
+        "WITH RECURSIVE " LIVING "," KEPT CHAINS(
+            "needed", KEPT_TIPS) " SELECT (SELECT coalesce(sum(bytes), 0) FROM kept)"
+                                 " + (SELECT coalesce(sum(bytes), 0) FROM layers WHERE sid IN"
+                                 "   (SELECT sid FROM needed EXCEPT SELECT sid FROM living))",
         err);
     int64_t bytes = 0;
 
-    if (!stmt || ld_sql_int(stmt, &bytes, err) < 0)
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, after.removed_ns);
+    ld_bind(stmt, 2, after.sid);
+    if (ld_sql_int(stmt, &bytes, err) < 0)
         return -1;
     *ret = (uint64_t)bytes;
     return 0;

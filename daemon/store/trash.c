@@ -411,42 +411,82 @@ int ld_store_trash_set_bytes(struct ld_store *store, ld_sid sid, uint64_t bytes,
     return ld_store_write(store, &LD_WRITE_SELF, LD_SYNC_LAZY, set_bytes, &count, err);
 }
 
-static int bound(struct ld_tx *tx, void *arg, struct ld_err *err)
+/* The n-th of what can be restored, in the order of removal; 0: there are not so many. */
+static int get_cut(struct ld_db *db, int64_t n, struct ld_trash_cut *ret, struct ld_err *err)
 {
-    const uint64_t *max = arg;
+    autosql stmt = ld_sql(db,
+                          "SELECT removed_ns, sid FROM trash WHERE purge_ns > removed_ns"
+                          " ORDER BY removed_ns, sid LIMIT 1 OFFSET ?1 - 1",
+                          err);
+    int rc;
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, n);
+    rc = ld_sql_next(stmt, err);
+    if (rc > 0)
+        *ret = (struct ld_trash_cut){.removed_ns = ld_col_int(stmt, 0), .sid = ld_col_u64(stmt, 1)};
+    return rc;
+}
+
+/* The earliest cut behind which no more than `max` is kept: the more goes, the less is. Each look
+ * takes a while where there are many layers, so they are few. */
+static int find_cut(struct ld_db *db, uint64_t max, struct ld_trash_cut *ret, struct ld_err *err)
+{
+    autosql stmt = ld_sql(db, "SELECT count(*) FROM trash WHERE purge_ns > removed_ns", err);
+    int64_t low = 1, high = 0; /* all that can be restored takes nothing once it is deleted */
+
+    if (!stmt || ld_sql_int(stmt, &high, err) < 0)
+        return -1;
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+        struct ld_trash_cut cut = {.sid = 0};
+        uint64_t bytes = 0;
+
+        if (get_cut(db, middle, &cut, err) < 0 || ld_trash_kept_bytes(db, cut, &bytes, err) < 0)
+            return -1;
+        if (bytes <= max)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return get_cut(db, low, ret, err);
+}
+
+static int cut_off(struct ld_tx *tx, void *arg, struct ld_err *err)
+{
+    const struct ld_trash_cut *cut = arg;
+    autosql stmt = ld_sql(tx->db,
+                          "UPDATE trash SET purge_ns = removed_ns WHERE purge_ns > removed_ns"
+                          " AND (removed_ns, sid) <= (?1, ?2)",
+                          err);
+
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, cut->removed_ns);
+    ld_bind(stmt, 2, cut->sid);
+    return ld_sql_done(stmt, err);
+}
+
+/* 1: *ret is where to cut. */
+static int look_for_cut(struct ld_store *store, uint64_t max, struct ld_trash_cut *ret,
+                        struct ld_err *err)
+{
+    autoread read = {0};
     uint64_t bytes = 0;
 
-    for (;;) { /* ends at the latest when nothing can be restored any more: that takes no bytes */
-        autosql stmt = NULL;
-
-        if (ld_trash_kept_bytes(tx->db, &bytes, err) < 0)
-            return -1;
-        if (bytes <= *max)
-            return 0;
-        stmt = ld_sql(tx->db,
-                      "UPDATE trash SET purge_ns = removed_ns WHERE sid ="
-                      " (SELECT sid FROM trash WHERE purge_ns > removed_ns"
-                      "  ORDER BY removed_ns, sid LIMIT 1)",
-                      err);
-        if (!stmt || ld_sql_done(stmt, err) < 0)
-            return -1;
-    }
+    if (ld_read_begin(store, LD_READ_LIST, &read, err) < 0 ||
+        ld_trash_kept_bytes(read.db, (struct ld_trash_cut){.sid = 0}, &bytes, err) < 0)
+        return -1;
+    return bytes <= max ? 0 : find_cut(read.db, max, ret, err);
 }
 
 int ld_store_trash_bound(struct ld_store *store, uint64_t max_bytes, struct ld_err *err)
 {
-    uint64_t bytes = 0;
+    struct ld_trash_cut cut = {.sid = 0};
+    int rc = look_for_cut(store, max_bytes, &cut, err);
 
-    {
-        autoread read = {0};
-
-        if (ld_read_begin(store, LD_READ_LIST, &read, err) < 0 ||
-            ld_trash_kept_bytes(read.db, &bytes, err) < 0)
-            return -1;
-    }
-    return bytes <= max_bytes
-               ? 0
-               : ld_store_write(store, &LD_WRITE_SELF, LD_SYNC_FULL, bound, &max_bytes, err);
+    return rc <= 0 ? rc : ld_store_write(store, &LD_WRITE_SELF, LD_SYNC_FULL, cut_off, &cut, err);
 }
 
 /* ---- restore ---- */

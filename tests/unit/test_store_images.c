@@ -786,3 +786,40 @@ STORE_TEST(bounds_what_the_trash_keeps)
     ld_test_ok(ld_store_trash_list(store, &only_due, &due, &err), &err);
     cr_expect_eq(due.n, 4);
 }
+
+/* As many as it takes, and not one more. */
+STORE_TEST(bounds_many_at_once)
+{
+    enum { N = 60, BYTES = 1000 };
+    autofree char *base = ld_test_image(store, 1, NULL, 2, "base:1");
+    LD_AUTO(ld_trash_page_done) struct ld_trash_page page = {0};
+    struct ld_trash_query volumes = {.limit = N, .kind = "volume"};
+
+    for (unsigned i = 0; i < N; i++) {
+        LD_AUTO(ld_removed_done) struct ld_removed removed = {0};
+
+        ld_test_ok(ld_test_volume(store, 100 + i, NULL, &err), &err);
+        ld_test_ok(ld_store_volume_remove(store, &LD_WRITE_SELF, ld_test_id(100 + i),
+                                          &(struct ld_remove){.keep_ns = hour_ns}, &removed, &err),
+                   &err);
+        ld_test_ok(ld_store_trash_set_bytes(store, removed.item[0].sid, BYTES, &err), &err);
+        if (i == N / 2)
+            (void)trash_image(base, NULL); /* two layers */
+    }
+    for (uint64_t kept = N; kept <= N; kept -= 7) {
+        size_t n_kept = 0;
+
+        ld_test_ok(ld_store_trash_bound(store, kept * BYTES + BYTES - 1, &err), &err);
+        ld_test_ok(ld_store_trash_list(store, &volumes, &page, &err), &err);
+        cr_assert_eq(page.n, N);
+        for (size_t i = 0; i < page.n; i++) {
+            bool is_kept = page.item[i].purge_ns > page.item[i].removed_ns;
+
+            cr_expect(i == 0 || is_kept || page.item[i - 1].purge_ns == page.item[i - 1].removed_ns,
+                      "in order");
+            n_kept += is_kept;
+        }
+        cr_expect_eq(n_kept, kept > N / 2 ? kept - 2 : kept, "the image is kept before its turn");
+        ld_trash_page_done(&page);
+    }
+}
