@@ -24,6 +24,11 @@ struct pruning {
     const struct ld_prune *what;
     struct ld_pruned *out;
     uint64_t looked_at;
+    /* Of a dry run: what would go, and where that stands in *out (SIZE_MAX: it is cut off). */
+    char **gone;
+    size_t *place;
+    size_t n_gone, cap_gone, cap_place;
+    bool is_kept; /* these are images that go to the trash */
 };
 
 /* One object's removal. */
@@ -190,6 +195,77 @@ static void count_object(struct pruning *p, const struct ld_removed_object *obje
         out->is_cut = true;
 }
 
+/* Layers of a dry run are told at its end: several of what goes may need the same. */
+static bool is_told_later(const struct pruning *p, const struct ld_removed_object *object)
+{
+    return p->w->dry_run && object->has_dir && object->dir.place == LD_PLACE_LAYERS;
+}
+
+/* It may need layers that it leaves to nobody. */
+static void note_gone(struct pruning *p, const struct turn *t, struct ld_removed_object *object)
+{
+    bool is_image = p->what->kind == LD_PRUNE_IMAGES;
+    size_t at = p->out->removed.n_objects;
+
+    if (strcmp(object->kind, is_image ? "image" : "container") != 0 ||
+        (object->is_kept && !is_image)) /* a container in the trash still needs its own */
+        return;
+    ld_grow(&p->gone, &p->cap_gone, p->n_gone + 1, sizeof(*p->gone));
+    ld_grow(&p->place, &p->cap_place, p->n_gone + 1, sizeof(*p->place));
+    p->place[p->n_gone] = at < LD_PRUNE_LIST_MAX ? at : SIZE_MAX;
+    p->gone[p->n_gone++] = ld_strdup(t->id);
+    p->is_kept = object->is_kept;
+    if (is_image)
+        object->bytes = 0;
+}
+
+static void count_objects(struct pruning *p, struct turn *t)
+{
+    for (size_t i = 0; i < t->removed.n_objects; i++) {
+        struct ld_removed_object *object = &t->removed.object[i];
+
+        if (is_told_later(p, object))
+            continue;
+        if (p->w->dry_run)
+            note_gone(p, t, object);
+        count_object(p, object);
+    }
+}
+
+/* An image that goes to the trash takes its layers along. */
+static int count_layer(void *arg, size_t last, const char *chain_id, uint64_t bytes)
+{
+    struct pruning *p = arg;
+    struct ld_removed_object layer = {
+        .kind = (char *)"layer", .id = (char *)chain_id, .bytes = bytes}; /* borrowed */
+
+    if (!p->is_kept) {
+        count_object(p, &layer);
+        return 0;
+    }
+    p->out->bytes += bytes;
+    p->out->trash_bytes += bytes;
+    if (p->place[last] != SIZE_MAX)
+        p->out->removed.object[p->place[last]].bytes += bytes;
+    return 0;
+}
+
+static int count_layers(struct pruning *p, struct ld_err *err)
+{
+    struct ld_gone_query query = {.ids = p->gone, .n = p->n_gone, .is_kept = p->is_kept};
+
+    return p->n_gone == 0 ? 0 : ld_store_layers_gone(p->core->store, &query, count_layer, p, err);
+}
+
+static void pruning_done(struct pruning *p)
+{
+    for (size_t i = 0; i < p->n_gone; i++)
+        free(p->gone[i]);
+    free(p->gone);
+    free(p->place);
+    p->n_gone = 0;
+}
+
 static void add_failure(struct pruning *p, const struct turn *t, const struct ld_err *why)
 {
     struct ld_pruned *out = p->out;
@@ -231,8 +307,8 @@ static int take_turn(struct pruning *p, struct turn t, struct ld_err *err)
     struct ld_err why = LD_ERR_INIT;
     int rc = remove_object(&t, &why);
 
-    for (size_t i = 0; rc == 0 && i < t.removed.n_objects; i++)
-        count_object(p, &t.removed.object[i]);
+    if (rc == 0)
+        count_objects(p, &t);
     ld_removed_done(&t.removed);
     p->looked_at++;
     if (p->what->progress)
@@ -378,7 +454,7 @@ int ld_prune_run(struct ld_core *core, const struct ld_write *w, const struct ld
                                                          [LD_PRUNE_CONTAINERS] = prune_containers,
                                                          [LD_PRUNE_VOLUMES] = prune_volumes};
     LD_AUTO(ld_pruned_done) struct ld_pruned out = {.objects = 0};
-    struct pruning p = {.core = core, .w = w, .what = what, .out = &out};
+    LD_AUTO(pruning_done) struct pruning p = {.core = core, .w = w, .what = what, .out = &out};
     uint64_t after = 0;
 
     struct ld_err why = LD_ERR_INIT;
@@ -393,6 +469,8 @@ int ld_prune_run(struct ld_core *core, const struct ld_write *w, const struct ld
         if (prune_page[what->kind](&p, &after, err) < 0)
             return -1;
     } while (after);
+    if (count_layers(&p, err) < 0)
+        return -1;
     *ret = ld_steal(&out);
     return 0;
 }

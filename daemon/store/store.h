@@ -553,6 +553,17 @@ struct ld_store_sums {
     uint64_t images, refs, containers, volumes, trash, damaged;
 };
 int ld_store_sums(struct ld_store *store, struct ld_store_sums *ret, struct ld_err *err);
+/* If all of these containers or images were removed: the layers that would leave, each once, with
+ * the last of them, in this order, that needs it. A result other than 0 ends it and is returned.
+ * Reads only. */
+struct ld_gone_query {
+    char *const *ids; /* borrowed */
+    size_t n;
+    bool is_kept; /* they go to the trash: layers that only the trash would need then */
+};
+typedef int (*ld_gone_layer_fn)(void *arg, size_t last, const char *chain_id, uint64_t bytes);
+int ld_store_layers_gone(struct ld_store *store, const struct ld_gone_query *query,
+                         ld_gone_layer_fn sink, void *arg, struct ld_err *err) ld_must_check;
 /* The database's own consistency: each problem that SQLite finds, 100 at most. A result other than
  * 0 ends it and is returned. */
 int ld_store_check(struct ld_store *store, int (*sink)(void *arg, const char *problem), void *arg,

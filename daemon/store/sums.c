@@ -117,6 +117,79 @@ int ld_trash_kept_bytes(struct ld_db *db, struct ld_trash_cut after, uint64_t *r
     return 0;
 }
 
+/* ["id",…] */
+static char *ids_json(const struct ld_gone_query *query)
+{
+    autobuf struct ld_buf buf = LD_BUF_INIT((query->n + 1) * 128);
+
+    ld_buf_addc(&buf, '[');
+    for (size_t i = 0; i < query->n; i++) {
+        if (i > 0)
+            ld_buf_addc(&buf, ',');
+        ld_json_add(&buf, query->ids[i]);
+    }
+    ld_buf_addc(&buf, ']');
+    return ld_buf_take(&buf);
+}
+
+int ld_store_layers_gone(struct ld_store *store, const struct ld_gone_query *query,
+                         ld_gone_layer_fn sink, void *arg, struct ld_err *err)
+{
+    autofree char *ids = ids_json(query);
+    autoread read = {0};
+    autosql stmt = NULL;
+    int r;
+
+    if (ld_read_begin(store, LD_READ_LIST, &read, err) < 0)
+        return -1;
+    stmt = ld_sql(
+        read.db,
+        "WITH RECURSIVE gone(id, i) AS MATERIALIZED"
+        "   (SELECT value, key FROM json_each(?1))," CHAINS(
+            "kept",
+            "  SELECT tip_sid FROM images WHERE tip_sid IS NOT NULL"
+            "    AND (?2 = 0 OR removed_ns IS NULL)"
+            "    AND id NOT IN (SELECT id FROM gone)"
+            "  UNION SELECT parent_sid FROM containers WHERE parent_sid IS NOT NULL"
+            "    AND (?2 = 0 OR removed_ns IS NULL)"
+            "    AND id NOT IN (SELECT id FROM gone)"
+            "  UNION SELECT s.tip_sid FROM snapshots s JOIN containers c"
+            "    ON c.id = s.owner_id WHERE s.tip_sid IS NOT NULL"
+            "    AND (?2 = 0 OR c.removed_ns IS NULL)"
+            "    AND c.id NOT IN (SELECT id FROM gone)"
+            "  UNION SELECT layer_sid FROM held") ", member(i, sid) AS ("
+                                                  "  SELECT g.i, m.tip_sid FROM gone g JOIN images "
+                                                  "m ON m.id = g.id"
+                                                  "    WHERE m.tip_sid IS NOT NULL"
+                                                  "  UNION SELECT g.i, c.parent_sid FROM gone g "
+                                                  "JOIN containers c ON c.id = g.id"
+                                                  "    WHERE c.parent_sid IS NOT NULL"
+                                                  "  UNION SELECT g.i, s.tip_sid FROM gone g JOIN "
+                                                  "snapshots s ON s.owner_id = g.id"
+                                                  "    WHERE s.tip_sid IS NOT NULL"
+                                                  "  UNION SELECT m.i, l.parent_sid FROM member m "
+                                                  "JOIN layers l ON l.sid = m.sid"
+                                                  "    WHERE l.parent_sid IS NOT NULL)"
+                                                  " SELECT max(m.i), l.chain_id, l.bytes FROM "
+                                                  "member m"
+                                                  " JOIN layers l ON l.sid = m.sid WHERE l.sid NOT "
+                                                  "IN (SELECT sid FROM kept)"
+                                                  " GROUP BY l.sid ORDER BY max(m.i), l.sid DESC",
+        err);
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, ids);
+    ld_bind(stmt, 2, query->is_kept);
+    while ((r = ld_sql_next(stmt, err)) > 0) {
+        autofree char *chain_id = ld_col_text(stmt, 1);
+
+        r = sink(arg, (size_t)ld_col_u64(stmt, 0), chain_id, ld_col_u64(stmt, 2));
+        if (r != 0)
+            return r;
+    }
+    return r;
+}
+
 int ld_store_check(struct ld_store *store, int (*sink)(void *arg, const char *problem), void *arg,
                    struct ld_err *err)
 {

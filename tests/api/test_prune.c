@@ -165,7 +165,7 @@ LD_API_TEST(prune, of_containers_takes_volumes_and_layers_along)
     (void)ld_create(c, "two", "app", NULL);
     (void)ld_want(c, 204, "DELETE", NULL, "/v1/images/app?force=1");
     cr_expect_str_eq(would(c, "containers/prune?dry_run&volumes").s,
-                     "container one, volume -, container two, volume -");
+                     "container one, volume -, container two, volume -, layer -, layer -, layer -");
     cr_expect_str_eq(prune(c, "containers/prune?volumes=1&purge=1").s,
                      "container one, volume -, container two, layer -, layer -, layer -, volume -");
     cr_expect_eq(how_many(c, "volumes"), 1);
@@ -297,6 +297,83 @@ LD_API_TEST(prune, refuses_what_it_does_not_know)
     for (size_t i = 0; i < LD_ARRAY_LEN(bad); i++)
         (void)ld_want_error(c, "invalid", "POST", NULL, "/v1/%s", bad[i]);
     (void)ld_want_error(c, "invalid", "POST", "{'all':true}", "/v1/volumes/prune");
+}
+
+/* ---- dry runs ---- */
+
+/* A dry run tells as much as the real one removes then; *ret_layers of them are layers. */
+static int64_t prune_twice(struct ld_client *c, const char *target, int *ret_layers)
+{
+    char sep = strchr(target, '?') ? '&' : '?';
+    cJSON *json = ld_want(c, 200, "POST", NULL, "%s%cdry_run=1", target, sep);
+    int64_t objects = ld_int(json, "objects"), bytes = ld_int(json, "bytes"),
+            trash_bytes = ld_int(json, "trash_bytes"), sum = 0;
+    const cJSON *item;
+
+    *ret_layers = 0;
+    cJSON_ArrayForEach (item, ld_at(json, "would_remove")) {
+        sum += ld_int(item, "bytes");
+        *ret_layers += strcmp(ld_str(item, "kind"), "layer") == 0;
+    }
+    cr_expect_eq(sum, bytes);
+    json = ld_want(c, 200, "POST", NULL, "%s", target);
+    cr_expect_eq(ld_int(json, "objects"), objects, "%s", target);
+    cr_expect_eq(ld_int(json, "bytes"), bytes, "%s", target);
+    cr_expect_eq(ld_int(json, "trash_bytes"), trash_bytes, "%s", target);
+    return bytes;
+}
+
+static int64_t layer_bytes(struct ld_client *c)
+{
+    return ld_int(ld_want(c, 200, "GET", NULL, "/v1/df"), "layers.bytes");
+}
+
+LD_API_TEST(prune, counts_layers_that_several_share_in_a_dry_run_once)
+{
+    int64_t size;
+    int layers;
+
+    ld_have_base(c);
+    ld_have_app(c);
+    size = layer_bytes(c);
+    cr_expect_gt(size, 0);
+    cr_expect_eq(prune_twice(c, "/v1/images/prune?filter=dangling=0", &layers), size);
+    cr_expect_eq(layers, 3);
+
+    ld_have_base(c);
+    ld_have_app(c);
+    (void)ld_create(c, "keeps", "base", NULL);
+    size = layer_bytes(c) - ld_int(ld_want(c, 200, "GET", NULL, "/v1/images/base"), "size");
+    cr_expect_eq(prune_twice(c, "/v1/images/prune?filter=dangling=0", &layers), size,
+                 "a container has the others");
+    cr_expect_eq(layers, 1);
+
+    (void)ld_create(c, "too", "base", NULL);
+    (void)ld_want(c, 204, "DELETE", NULL, "/v1/images/base?force=1");
+    size = layer_bytes(c);
+    cr_expect_geq(prune_twice(c, "/v1/containers/prune", &layers), size);
+    cr_expect_eq(layers, 2);
+    ld_wait_count(d, "layers", 1);
+}
+
+LD_TEST(prune, counts_layers_that_go_to_the_trash_once)
+{
+    static const char *const args[] = {"--config", "/mnt/layerd.conf", NULL};
+    struct ld_daemon *d;
+    int64_t size;
+    int layers;
+
+    ld_test_sh("umask 022; printf '[trash]\\nkeep_images = 1h\\n' >layerd.conf");
+    d = ld_daemon_start("data", args);
+    ld_have_base(d->client);
+    ld_have_app(d->client);
+    size = layer_bytes(d->client);
+    cr_expect_eq(prune_twice(d->client, "/v1/images/prune?filter=dangling=0", &layers), size);
+    cr_expect_eq(layers, 0, "they stay");
+    ld_have_base(d->client);
+    cr_expect_eq(prune_twice(d->client, "/v1/images/prune?filter=dangling=0&purge=1", &layers), 0,
+                 "an image in the trash has them");
+    ld_api_finish(d);
 }
 
 /* ---- cancelling ---- */

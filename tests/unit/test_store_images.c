@@ -823,3 +823,58 @@ STORE_TEST(bounds_many_at_once)
         ld_trash_page_done(&page);
     }
 }
+
+/* ---- several at once ---- */
+
+struct leaving {
+    size_t n, last[8];
+    uint64_t bytes;
+};
+
+static int note_leaving(void *arg, size_t last, const char *chain_id, uint64_t bytes)
+{
+    struct leaving *l = arg;
+
+    cr_assert_not_null(chain_id);
+    cr_assert_lt(l->n, LD_ARRAY_LEN(l->last));
+    l->last[l->n++] = last;
+    l->bytes += bytes;
+    return 0;
+}
+
+static struct leaving would_leave(char *one, char *two, bool is_kept)
+{
+    char *ids[] = {one, two};
+    struct ld_gone_query query = {.ids = ids, .n = two ? 2 : 1, .is_kept = is_kept};
+    struct leaving l = {.n = 0};
+
+    cr_assert_eq(ld_store_layers_gone(store, &query, note_leaving, &l, &err), 0);
+    return l;
+}
+
+STORE_TEST(knows_the_layers_that_leave_with_several_at_once)
+{
+    autofree char *base = ld_test_image(store, 1, NULL, 2, "base:1");
+    autofree char *app = ld_test_image(store, 2, base, 3, "app:1");
+    struct leaving l = would_leave(base, app, false);
+
+    cr_expect_eq(l.n, 5, "each once");
+    cr_expect_eq(l.bytes, 5000);
+    cr_expect_eq(l.last[0], 1);
+    l = would_leave(app, base, false);
+    cr_expect_eq(l.n, 5);
+    cr_expect_eq(l.last[0], 0, "app's own go with it");
+    cr_expect_eq(l.last[4], 1);
+    cr_expect_eq(would_leave(base, NULL, false).n, 0);
+    cr_expect_eq(would_leave(app, NULL, false).n, 3);
+    (void)trash_image(base, NULL);
+    cr_expect_eq(would_leave(app, NULL, false).n, 3, "the trash needs the others");
+    cr_expect_eq(would_leave(app, NULL, true).n, 5, "but nothing that lives");
+    ld_test_ok(ld_test_container(store, 5, "one", app, NULL, &err), &err);
+    ld_test_ok(ld_test_container(store, 6, "two", app, NULL, &err), &err);
+    cr_expect_eq(would_leave(app, NULL, true).n, 0);
+    cr_expect_eq(would_leave((char *)ld_test_id(5), (char *)ld_test_id(6), false).n, 0);
+    (void)trash_image(app, NULL);
+    cr_expect_eq(would_leave((char *)ld_test_id(5), (char *)ld_test_id(6), true).n, 5);
+    cr_expect_eq(would_leave((char *)ld_test_id(5), NULL, true).n, 0);
+}
