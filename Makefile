@@ -18,7 +18,7 @@ out.coverage := build/coverage
 OUT := $(out.$(VARIANT))
 $(if $(OUT),,$(error VARIANT=$(VARIANT) is none of release, asan, tsan, coverage))
 
-pkgs.daemon := libuv libmicrohttpd libcjson sqlite3 libcrypto libzstd liblzma libsystemd \
+pkgs.daemon := libuv libmicrohttpd libcjson sqlite3 libcrypto libzstd liblzma libsystemd ext2fs \
                $(shell pkg-config --exists libisal && echo libisal || echo zlib)
 pkgs.client := libcurl libcjson libcrypto libsystemd
 pkgs.test   := criterion libcurl libarchive yaml-0.1
@@ -130,7 +130,7 @@ $(OUT)/headers/%.ok: % $(OUT)/flags
 # ---- what has to be installed (Debian's packages) ----
 
 deps.build := gcc libc6-dev make pkg-config libuv1-dev libmicrohttpd-dev libcjson-dev libsqlite3-dev libssl-dev \
-              libzstd-dev liblzma-dev libbz2-dev libinih-dev libsystemd-dev libcurl4-openssl-dev uthash-dev \
+              libzstd-dev liblzma-dev libbz2-dev libinih-dev libsystemd-dev libext2fs-dev libcurl4-openssl-dev uthash-dev \
               $(if $(filter amd64 arm64,$(shell dpkg --print-architecture 2>/dev/null)),libisal-dev,zlib1g-dev)
 deps.demo  := mmdebstrap skopeo umoci ca-certificates
 deps.bench := $(deps.demo) python3 isal buildah e2fsprogs

@@ -19,7 +19,8 @@
 #define LD_OPT_BACKING                                                                             \
     {                                                                                              \
         "backing", 0, "KIND", false,                                                               \
-            "what it writes goes to a file system of its own, of that size: tmpfs", "backing"      \
+            "what it writes goes to a file system of its own, of that size: tmpfs, ext4, ext4",    \
+            "backing"                                                                              \
     }
 
 /* Adds what the options say; nothing where they are missing. */

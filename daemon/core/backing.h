@@ -2,8 +2,9 @@
  * size also where the file system of the data root enforces no limits.
  *
  * It is mounted at RUN/backing/SID, and has in its root a directory SID: the driver works in it as
- * in DATA/w. DATA/w/SID is there all the same (of a tmpfs, empty): records, recovery and the trash
- * go by it. What is in it can't be renamed into the layer store: it is captured, never frozen.
+ * in DATA/w. DATA/w/SID is there all the same (of a tmpfs, empty; of an ext4, with its image):
+ * records, recovery and the trash go by it. What is in it can't be renamed into the layer store: it
+ * is captured, never frozen.
  *
  * Mounts stay when the daemon ends, as those of containers do. A start knows them by their names,
  * unmounts those that belong to no container, and a container whose mount is gone is damaged. A
@@ -29,7 +30,7 @@ int ld_backing_check(const struct ld_core *core, enum ld_backing kind,
 /* DATA/w/SID and RUN/backing/SID, of that size. After a failure there is neither. */
 int ld_backing_make(struct ld_core *core, enum ld_backing kind, ld_sid sid,
                     const struct ld_limits *limits, struct ld_err *err);
-/* Mounted or not. conflict: it holds more than that, or there is no size. */
+/* Mounted or not. conflict: it holds more than that, it keeps its size, or there is none. */
 int ld_backing_limit(struct ld_core *core, const struct ld_container *c,
                      const struct ld_limits *limits, struct ld_err *err);
 /* What of its limits is used up: one call. No key is needed. */

@@ -273,6 +273,8 @@ const char *ld_backing_name(enum ld_backing backing)
     switch (backing) {
     case LD_BACKING_TMPFS:
         return "tmpfs";
+    case LD_BACKING_EXT4:
+        return "ext4";
     case LD_BACKING_NONE:
     case LD_BACKING_END:
         break;

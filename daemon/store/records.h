@@ -72,7 +72,7 @@ enum ld_mount_type { LD_MOUNT_VOLUME, LD_MOUNT_BIND, LD_MOUNT_TMPFS };
 
 /* What holds an ephemeral container's writable layer, if not the data root. In the database by
  * these numbers. */
-enum ld_backing { LD_BACKING_NONE, LD_BACKING_TMPFS, LD_BACKING_END };
+enum ld_backing { LD_BACKING_NONE, LD_BACKING_TMPFS, LD_BACKING_EXT4, LD_BACKING_END };
 
 /* A mount a container asks for. */
 struct ld_mount_spec {

@@ -130,6 +130,29 @@ test_mounts() {
     is "and known" "$(layerctl ps -q -f state=mounted | wc -l)" 1
 }
 
+# The devices are this kernel's: what the unit may do with them is what is asked.
+test_backing() {
+    local n kind kinds=(tmpfs) at
+    [[ -e /dev/loop-control ]] || mknod /dev/loop-control c 10 237
+    for n in {0..63}; do [[ -e /dev/loop$n ]] || mknod "/dev/loop$n" b 7 "$n"; done
+    check "restart for the devices" systemctl restart layerd.service
+    if losetup -f >/dev/null 2>&1; then
+        kinds+=(ext4)
+    else
+        echo "no loop devices here: without ext4"
+    fi
+    for kind in "${kinds[@]}"; do
+        check "create in a $kind" layerctl create --name own --ephemeral --size-limit 4M --backing "$kind" guest:1
+        at=$(layerctl mount own)
+        is "its size" "$(head -c 8M /dev/zero 2>&1 >"$at/big" | grep -c 'No space left')" 1
+        check "restart" systemctl restart layerd.service
+        is "a $kind over the restart" "$(layerctl ps -q -f name=own -f state=mounted | wc -l)" 1
+        check "unmount" layerctl umount own
+        check "remove" layerctl rm own
+        is "what is left of it" "$(grep -c ' /run/layerd/backing/' /proc/self/mountinfo)" 0
+    done
+}
+
 test_crashes() {
     local pid begin
     pid=$(show MainPID)
@@ -174,6 +197,7 @@ in_guest() {
     test_units
     test_activation
     test_mounts
+    test_backing
     test_crashes
     test_end
     if ((failed > 0)); then
