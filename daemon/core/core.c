@@ -21,6 +21,8 @@
 #include "daemon/jobs/lane.h"
 #include "daemon/jobs/loop.h"
 
+enum { FULL_BYTES = 1 << 20 }; /* a disk with less than that free is full */
+
 static int probe_drivers(struct ld_core *core, struct ld_err *err)
 {
     const char *want = core->config->driver;
@@ -68,13 +70,29 @@ static void on_pin_free(void *arg)
     ld_core_kick_reaper(arg);
 }
 
-static int open_all(struct ld_core *core, struct ld_err *err)
+/* A full disk has no room even for what the database shares among its readers: without the reserve
+ * nobody could remove anything any more. */
+static int open_store(struct ld_core *core, struct ld_err *err)
 {
     static const struct ld_store_options options = {.is_loop = ld_is_loop_running};
+    struct ld_err ignored = LD_ERR_INIT;
+    uint64_t free_bytes = 0;
+
+    if (ld_store_open(core->root.data_fd, &options, &core->store, err) == 0)
+        return 0;
+    if (ld_root_free_bytes(&core->root, &free_bytes, &ignored) < 0 || free_bytes >= FULL_BYTES)
+        return -1;
+    ld_reserve_give_up(&core->root);
+    *err = LD_ERR_INIT;
+    return ld_store_open(core->root.data_fd, &options, &core->store, err);
+}
+
+static int open_all(struct ld_core *core, struct ld_err *err)
+{
     const struct ld_config *config = core->config;
 
     if (ld_root_open(config->data_root, config->run_root, config->group, &core->root, err) < 0 ||
-        ld_store_open(core->root.data_fd, &options, &core->store, err) < 0)
+        open_store(core, err) < 0)
         return -1;
     core->env = (struct ld_driver_env){.layers_fd = core->root.layers_fd,
                                        .w_fd = core->root.w_fd,

@@ -158,6 +158,25 @@ LD_TEST(prune, works_on_a_full_disk)
     ld_api_finish(d);
 }
 
+/* Nothing is left even for the database's shared memory. */
+LD_TEST(prune, works_after_a_start_on_a_full_disk)
+{
+    struct ld_daemon *d;
+
+    ld_close(ld_test_fs("small", "ext4", 512));
+    d = ld_daemon_start("small", NULL);
+    ld_have_base(d->client);
+    (void)ld_create(d->client, "web", "base", NULL);
+    ld_daemon_stop(d);
+    ld_test_sh("test $(stat -c %%b small/root/reserve) -gt 0; cd small && until ! fallocate -l 1M "
+               "fill$((n=n+1)) 2>/dev/null; do :; done;"
+               "head -c 4M /dev/zero > rest 2>/dev/null; true");
+    ld_daemon_again(d);
+    cr_expect_str_eq(prune(d->client, "containers/prune").s, "container web");
+    ld_test_sh("rm -f small/fill* small/rest");
+    ld_api_finish(d);
+}
+
 LD_API_TEST(prune, of_containers_takes_volumes_and_layers_along)
 {
     ld_have_app(c); /* declares /data */
