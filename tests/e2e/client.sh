@@ -345,7 +345,7 @@ test_containers() {
     run 0 layerctl info
     has info "$out" "backings*tmpfs"
     run 0 layerctl __complete -- create --backing ''
-    is completion "$out" tmpfs
+    has completion "$out" tmpfs
     run 2 layerctl update shop
     run 2 layerctl update --size-limit much shop
     run 0 layerctl container inspect -s shop
