@@ -80,6 +80,19 @@ static cJSON *steps_json(const struct ld_explain *x)
     return list;
 }
 
+static cJSON *snapshot_json(const struct ld_snapshot *s)
+{
+    cJSON *json;
+
+    if (!s->id)
+        return cJSON_CreateNull();
+    json = cJSON_CreateObject();
+    cJSON_AddStringToObject(json, "id", s->id);
+    cJSON_AddItemToObject(json, "name", ld_json_text(s->name));
+    cJSON_AddStringToObject(json, "container", s->owner_id);
+    return json;
+}
+
 /* A layer by its number, with what tells where it comes from. */
 static cJSON *layer_json(const struct ld_explain *x, size_t number)
 {
@@ -101,6 +114,7 @@ static cJSON *layer_json(const struct ld_explain *x, size_t number)
     cJSON_AddItemToObject(json, "diff_id", ld_json_text(layer->diff_id));
     cJSON_AddStringToObject(json, "origin", ld_origin_name(layer->origin));
     cJSON_AddItemToObject(json, "created_by", ld_json_text(x->created_by[number - 1]));
+    cJSON_AddItemToObject(json, "snapshot", snapshot_json(&x->snapshot[number - 1]));
     return json;
 }
 

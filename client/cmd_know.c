@@ -60,7 +60,7 @@ static const struct ld_opt holders_opts[] = {
 
 /* explain */
 
-/* "layer 2 of base:latest (RUN x)", "the writable layer". */
+/* "layer 2 of base:latest (RUN x)", "layer 3, snapshot before", "the writable layer". */
 static void add_layer_text(struct ld_buf *buf, const cJSON *doc, const cJSON *layer)
 {
     const cJSON *image = ld_field_get(doc, "image");
@@ -75,8 +75,12 @@ static void add_layer_text(struct ld_buf *buf, const cJSON *doc, const cJSON *la
     if (strcmp(kind, "image") == 0)
         ld_buf_addf(buf, " of %s",
                     ld_field_has(image, "ref") ? ld_field_str(image, "ref") : "the image");
-    else
+    else if (!ld_field_has(layer, "snapshot"))
         ld_buf_adds(buf, ", a snapshot");
+    else if (ld_field_has(ld_field_get(layer, "snapshot"), "name"))
+        ld_buf_addf(buf, ", snapshot %s", ld_field_str(ld_field_get(layer, "snapshot"), "name"));
+    else
+        ld_buf_addf(buf, ", snapshot %.12s", ld_field_str(ld_field_get(layer, "snapshot"), "id"));
     if (*by)
         ld_buf_addf(buf, " (%s)", by);
 }

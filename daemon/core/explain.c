@@ -79,9 +79,11 @@ void ld_explain_done(struct ld_explain *x)
     for (size_t i = 0; i < x->n_layers; i++) {
         ld_layer_done(&x->layer[i]);
         free(x->created_by[i]);
+        ld_snapshot_done(&x->snapshot[i]);
     }
     free(x->layer);
     free(x->created_by);
+    free(x->snapshot);
     for (size_t i = 0; i < x->n_steps; i++) {
         free(x->step[i].path);
         free(x->step[i].target);
@@ -587,6 +589,19 @@ static void name_layers(struct explain *e)
     }
 }
 
+/* A clone's may be those of the container it came from. */
+static void name_snapshots(struct explain *e)
+{
+    struct ld_explain *x = e->out;
+
+    for (size_t i = x->n_image_layers; i < x->n_layers; i++) {
+        struct ld_err ignored = LD_ERR_INIT; /* no snapshot names it */
+
+        (void)!ld_store_snapshot_of_layer(e->core->store, x->layer[i].sid, x->container.id,
+                                          &x->snapshot[i], &ignored);
+    }
+}
+
 static int load(struct explain *e, const char *id, struct ld_err *err)
 {
     struct ld_explain *x = e->out;
@@ -598,12 +613,14 @@ static int load(struct explain *e, const char *id, struct ld_err *err)
         return -1;
     x->layer = ld_alloc0((chain->n + 1) * sizeof(*x->layer));
     x->created_by = ld_alloc0((chain->n + 1) * sizeof(*x->created_by));
+    x->snapshot = ld_alloc0((chain->n + 1) * sizeof(*x->snapshot));
     x->n_layers = chain->n;
     for (size_t i = 0; i < chain->n; i++) {
         if (ld_store_layer_get(e->core->store, chain->sid[chain->n - 1 - i], &x->layer[i], err) < 0)
             return -1;
     }
     name_layers(e);
+    name_snapshots(e);
     if (ld_chain_open(&e->core->env, &e->rootfs.fs.writable.chain, &e->chain, err) < 0)
         return -1;
     e->own = e->rootfs.fs.driver->open(e->rootfs.fs.env, &e->rootfs.fs.writable, &e->own_form);

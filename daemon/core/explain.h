@@ -45,6 +45,8 @@ struct ld_explain {
     struct ld_container container;
     struct ld_layer *layer; /* of the chain: layer[0] is number 1 */
     char **created_by;      /* as many, from the image's history; NULL: not told there */
+    struct ld_snapshot
+        *snapshot; /* as many: whose state it is; id NULL: nobody's, or the image's */
     size_t n_layers;
     size_t n_image_layers; /* so many of them, from the lowest, are the image's */
 

@@ -75,6 +75,29 @@ static int get_by_prefix(struct ld_db *db, const char *owner, const char *prefix
     return rc > 0 ? ld_snapshot_row(db, owner, id, ret, err) : rc;
 }
 
+int ld_store_snapshot_of_layer(struct ld_store *store, ld_sid layer, const char *container,
+                               struct ld_snapshot *ret, struct ld_err *err)
+{
+    autoread read = {0};
+    autosql stmt = NULL;
+    int rc;
+
+    if (ld_read_begin(store, LD_READ_POINT, &read, err) < 0)
+        return -1;
+    stmt = ld_sql(read.db,
+                  "SELECT " COLUMNS " FROM snapshots WHERE tip_sid = ?1"
+                  " ORDER BY owner_id <> ?2, seq LIMIT 1",
+                  err);
+    if (!stmt)
+        return -1;
+    ld_bind(stmt, 1, layer);
+    ld_bind(stmt, 2, container);
+    rc = ld_sql_next(stmt, err);
+    if (rc > 0)
+        read_snapshot(stmt, ret);
+    return ld_want_row(rc, "snapshot", ld_sid_name(layer).text, err);
+}
+
 int ld_store_snapshot_find(struct ld_store *store, const char *owner, const char *text,
                            struct ld_snapshot *ret, struct ld_err *err)
 {

@@ -345,6 +345,9 @@ struct ld_snapshot_query {
 };
 int ld_store_snapshot_list(struct ld_store *store, const struct ld_snapshot_query *query,
                            struct ld_snapshot_page *ret, struct ld_err *err);
+/* Whose state a layer is: the first snapshot of it, of that container if it has one. not_found. */
+int ld_store_snapshot_of_layer(struct ld_store *store, ld_sid layer, const char *container,
+                               struct ld_snapshot *ret, struct ld_err *err);
 /* How many a container has, and which of them it stands on (the newest; NULL: none). Free it. */
 int ld_store_snapshot_summary(struct ld_store *store, const char *owner, uint64_t *ret_n,
                               char **ret_parent, struct ld_err *err);

@@ -88,6 +88,47 @@ LD_API_TEST(explain, names_the_layer_of_a_path)
     }
 }
 
+/* The layer of a path; the snapshot whose state it is. */
+static const char *snapshot_of(struct ld_client *c, const char *container, const char *path)
+{
+    return ld_str(
+        ld_want(c, 200, "GET", NULL, "/v1/containers/%s/explain?path=%s", container, path),
+        "from.snapshot.id");
+}
+
+LD_API_TEST(explain, names_the_snapshot_of_a_layer)
+{
+    struct ld_text web, first, second;
+    cJSON *json;
+
+    ld_have_base(c);
+    web = ld_create(c, "web", "base", NULL);
+    ld_change(c, "web", "echo one >one");
+    first = ld_take_snapshot(c, "web", "before");
+    ld_change(c, "web", "echo two >two");
+    second =
+        ld_textf("%s", ld_str(ld_want(c, 201, "POST", NULL, "/v1/containers/web/snapshots"), "id"));
+    cr_expect_str_eq(snapshot_of(c, "web", "/one"), first.s);
+    cr_expect_str_eq(snapshot_of(c, "web", "/two"), second.s);
+    json = ld_want(c, 200, "GET", NULL, "/v1/containers/web/explain?path=/one");
+    cr_expect_str_eq(ld_str(json, "from.kind"), "snapshot");
+    cr_expect_str_eq(ld_str(json, "from.snapshot.name"), "before");
+    cr_expect_str_eq(ld_str(json, "from.snapshot.container"), web.s);
+    json = ld_want(c, 200, "GET", NULL, "/v1/containers/web/explain?path=/two");
+    cr_expect(ld_is_null(json, "from.snapshot.name"));
+    json = ld_want(c, 200, "GET", NULL, "/v1/containers/web/explain?path=/etc/motd");
+    cr_expect(ld_is_null(json, "from.snapshot"), "an image's");
+    (void)ld_want(c, 201, "POST", "{'name':'fork','snapshot':'before'}",
+                  "/v1/containers/web/clone");
+    json = ld_want(c, 200, "GET", NULL, "/v1/containers/fork/explain?path=/one");
+    cr_expect_str_eq(ld_str(json, "from.snapshot.id"), first.s);
+    cr_expect_str_eq(ld_str(json, "from.snapshot.container"), web.s);
+    (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/web/snapshots/before");
+    json = ld_want(c, 200, "GET", NULL, "/v1/containers/fork/explain?path=/one");
+    cr_expect_str_eq(ld_str(json, "from.kind"), "snapshot");
+    cr_expect(ld_is_null(json, "from.snapshot"));
+}
+
 LD_API_TEST(explain, says_who_deleted_a_path)
 {
     cJSON *json;

@@ -398,6 +398,8 @@ test_snapshots() {
     run 0 layerctl snapshots snap
     has snapshots "$out" "early*exact"
     is "names alone" "$(layerctl snapshot ls -q snap)" early
+    run 0 layerctl explain snap:/etc/state
+    has "explain" "$out" "snapshot early"
     run 0 layerctl snapshot inspect snap early
     has inspect "$out" '"consistency":*"exact"'
     run 0 layerctl clone -s early -l a=b snap twin
