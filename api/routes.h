@@ -23,7 +23,7 @@ void ld_routes_holders(struct ld_router *router); /* of a container */
 void ld_routes_explain(struct ld_router *router);
 void ld_routes_snapshots(struct ld_router *router); /* of containers and of volumes */
 void ld_routes_clones(struct ld_router *router);
-void ld_routes_commit(struct ld_router *router);    /* of a container */
+void ld_routes_commit(struct ld_router *router); /* of a container */
 void ld_routes_volumes(struct ld_router *router);
 void ld_routes_volume_content(struct ld_router *router); /* export, import */
 void ld_routes_trash(struct ld_router *router);

@@ -54,6 +54,7 @@ struct ld_pruned {
 void ld_pruned_done(struct ld_pruned *pruned);
 
 /* A worker of the stream lane, inside an operation without keys. With w->dry_run nothing is done,
- * and *ret says what would go, with the layers that nothing else needs, each once. Codes: canceled (what went by then is gone), unavailable. */
+ * and *ret says what would go, with the layers that nothing else needs, each once. Codes: canceled
+ * (what went by then is gone), unavailable. */
 int ld_prune_run(struct ld_core *core, const struct ld_write *w, const struct ld_prune *what,
                  struct ld_pruned *ret, struct ld_err *err);

@@ -63,8 +63,8 @@ static void hold_to_account(const struct ld_crash *crash)
         expect_whole(c, image);
     }
     if (crash->made > 0) { /* wherever it stands by now */
-        autofree char *last = ld_asprintf("n=$(cat number); test $n = %d -o $n = %d",
-                                          crash->made - 1, crash->made);
+        autofree char *last =
+            ld_asprintf("n=$(cat number); test $n = %d -o $n = %d", crash->made - 1, crash->made);
 
         ld_change(c, "web", last);
     }

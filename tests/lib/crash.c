@@ -20,8 +20,8 @@ static void *run(void *arg)
 void ld_crash_start(struct ld_crash *crash, struct ld_daemon *d, const char *owner,
                     void (*work)(struct ld_crash *crash))
 {
-    *crash = (struct ld_crash){
-        .d = d, .owner = owner, .work = work, .client = ld_client_new(d->socket)};
+    *crash =
+        (struct ld_crash){.d = d, .owner = owner, .work = work, .client = ld_client_new(d->socket)};
     cr_assert_eq(pthread_create(&crash->thread, NULL, run, crash), 0);
 }
 
