@@ -321,7 +321,7 @@ static int run_df(struct ld_call *call, struct ld_err *err)
     struct ld_disk_use use;
     cJSON *json;
 
-    if (ld_disk_use_get(call->core, &call->op.cancel, &use, err) < 0)
+    if (ld_disk_use_get(call->core, c->verify, &call->op.cancel, &use, err) < 0)
         return -1;
     json = c->json = cJSON_CreateObject();
     cJSON_AddItemToObject(json, "layers", layers_json(&use));

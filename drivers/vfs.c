@@ -293,7 +293,7 @@ static int vfs_open(const struct ld_driver_env *env, const struct ld_writable *w
 static int vfs_usage(const struct ld_driver_env *env, const struct ld_writable *w,
                      struct ld_usage *ret, struct ld_err *err)
 {
-    int r = ld_tree_usage(env->w_fd, ld_sid_name(w->sid).text, NULL, ret);
+    int r = ld_quota_usage(&env->quota, env->w_fd, ld_sid_name(w->sid).text, w->sid, NULL, ret);
 
     return r < 0 ? ld_err_sys(err, r, "count writable layer %" LD_PRI_SID, w->sid) : 0;
 }

@@ -79,6 +79,22 @@ int ld_quota_get(const struct ld_quota *quota, int dir, ld_sid sid, struct ld_li
     return quota->kind ? quota->kind->get(quota, dir, sid, ret_limits, ret_used) : -EOPNOTSUPP;
 }
 
+int ld_quota_usage(const struct ld_quota *quota, int parent, const char *name, ld_sid sid,
+                   const bool *cancel, struct ld_usage *ret)
+{
+    autoclose int dir =
+        quota->kind && quota->kind->counts_blocks ? ld_open_dir(parent, name) : -EBADF;
+    struct ld_limits used;
+    bool is_counted = false;
+
+    /* Whatever is against the short way, the walk tells. */
+    if (dir < 0 || ld_quota_is_counted(quota, dir, sid, &is_counted) < 0 || !is_counted ||
+        ld_quota_get(quota, dir, sid, NULL, &used) < 0)
+        return ld_tree_usage(parent, name, cancel, ret);
+    *ret = (struct ld_usage){.bytes = used.bytes, .inodes = used.inodes};
+    return 0;
+}
+
 int ld_quota_settle(const struct ld_quota *quota, int dir)
 {
     return quota->kind && quota->kind->settle ? quota->kind->settle(dir) : 0;

@@ -23,6 +23,7 @@
 #include <sys/types.h>
 
 #include "daemon/base/err.h"
+#include "daemon/base/fdio.h"
 #include "daemon/base/sid.h"
 
 struct ld_limits {
@@ -79,6 +80,11 @@ int ld_quota_set(const struct ld_quota *quota, int dir, ld_sid sid, const struct
  * since the last commit may be missing: see settle. */
 int ld_quota_get(const struct ld_quota *quota, int dir, ld_sid sid, struct ld_limits *ret_limits,
                  struct ld_limits *ret_used);
+/* What ld_tree_usage says of parent/name, which make_dir has made as that of `sid`. No walk where
+ * it is counted by projects: those count blocks and inodes as stat has them. What was deleted and
+ * is still open, they do count. */
+int ld_quota_usage(const struct ld_quota *quota, int parent, const char *name, ld_sid sid,
+                   const bool *cancel, struct ld_usage *ret) ld_must_check;
 /* All that was written is counted from now on; may wait for the disk. */
 int ld_quota_settle(const struct ld_quota *quota, int dir);
 

@@ -8,6 +8,9 @@ struct ld_quota_kind {
     int (*probe)(int dir, const char *instance, struct ld_quota *ret, struct ld_err *err);
     void (*done)(struct ld_quota *quota);
     bool counts_inodes;
+    /* Its use is what a walk finds: st_blocks. Groups of subvolumes count metadata as well, and
+     * reflinked extents by rules of their own. */
+    bool counts_blocks;
     int (*make_dir)(const struct ld_quota *quota, int parent, const char *name, mode_t mode,
                     ld_sid sid, bool is_limited);
     int (*is_counted)(const struct ld_quota *quota, int dir, ld_sid sid, bool *ret);

@@ -180,6 +180,7 @@ static int forget(const struct ld_quota *quota, int dir, ld_sid sid)
 const struct ld_quota_kind ld_quota_projects = {
     .probe = probe,
     .counts_inodes = true,
+    .counts_blocks = true,
     .make_dir = make_dir,
     .is_counted = is_counted,
     .set = set,

@@ -9,6 +9,7 @@
 
 #include "daemon/base/mem.h"
 #include "daemon/base/parse.h"
+#include "daemon/core/damage.h"
 #include "daemon/core/freeze.h"
 #include "daemon/core/state.h"
 #include "daemon/jobs/lane.h"
@@ -18,7 +19,8 @@ struct walk {
     const bool *cancel;
     int dir;
     struct ld_usage *into;
-    size_t *count; /* or NULL */
+    size_t *count;                /* or NULL */
+    const struct ld_quota *quota; /* what counts the names there, or NULL: they are walked */
     bool is_layers;
 };
 
@@ -44,6 +46,7 @@ static bool is_blob(const char *name)
 static int count_name(void *arg, const char *name, unsigned char d_type)
 {
     struct walk *w = arg;
+    ld_sid sid = ld_sid_of_name(name);
     struct ld_usage usage;
     int r;
 
@@ -52,7 +55,8 @@ static int count_name(void *arg, const char *name, unsigned char d_type)
         return -ECANCELED;
     if (is_recorded(w, name))
         return 0;
-    r = ld_tree_usage(w->dir, name, w->cancel, &usage);
+    r = w->quota && sid ? ld_quota_usage(w->quota, w->dir, name, sid, w->cancel, &usage)
+                        : ld_tree_usage(w->dir, name, w->cancel, &usage);
     if (r == -ENOENT)
         return 0; /* it went meanwhile */
     if (r < 0)
@@ -91,8 +95,8 @@ static int count_file(void *arg, const char *name, unsigned char d_type)
     return 0;
 }
 
-int ld_disk_use_get(struct ld_core *core, const bool *cancel, struct ld_disk_use *ret,
-                    struct ld_err *err)
+int ld_disk_use_get(struct ld_core *core, bool must_walk, const bool *cancel,
+                    struct ld_disk_use *ret, struct ld_err *err)
 {
     struct ld_disk_use use = {.writable_count = 0};
     struct walk w = {.use = &use, .cancel = cancel};
@@ -102,9 +106,11 @@ int ld_disk_use_get(struct ld_core *core, const bool *cancel, struct ld_disk_use
     if (ld_freeze_count(core, cancel, err) < 0 || ld_store_sums(core->store, &use.sums, err) < 0)
         return -1;
     use.trash = (struct ld_usage){.bytes = use.sums.trash_bytes, .inodes = use.sums.trash_inodes};
+    w.quota = must_walk ? NULL : &core->env.quota;
     r = count_folder(&w, root->w_fd, &use.writable, &use.writable_count);
     if (r == 0)
         r = count_folder(&w, root->volumes_fd, &use.volumes, NULL);
+    w.quota = NULL;
     if (r == 0)
         r = count_folder(&w, root->trash_fd, &use.trash, NULL);
     if (r == 0)

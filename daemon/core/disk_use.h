@@ -1,8 +1,9 @@
 /* Where the bytes below the data root are: for /v1/df. Blocking; any worker.
  *
  * Bytes are st_blocks x 512, hard links counted once. Committed layers are as the records have
- * them, those that only the trash still needs under `trash`; all else is walked: when the daemon is
- * idle the total is what du counts below the data root.
+ * them, those that only the trash still needs under `trash`; writable layers and volumes as the
+ * quotas have them, where they count the same; all else is walked: when the daemon is idle, and
+ * nobody has deleted files open, the total is what du counts below the data root.
  */
 #pragma once
 
@@ -21,8 +22,9 @@ struct ld_disk_use {
     size_t writable_count;
     struct ld_usage writable, volumes, trash, quarantine, staging, blobs, other, total;
 };
-int ld_disk_use_get(struct ld_core *core, const bool *cancel, struct ld_disk_use *ret,
-                    struct ld_err *err);
+/* must_walk: without the quotas. */
+int ld_disk_use_get(struct ld_core *core, bool must_walk, const bool *cancel,
+                    struct ld_disk_use *ret, struct ld_err *err);
 
 /* A layer whose directory does not take what its record says. */
 struct ld_disk_surprise {

@@ -510,6 +510,7 @@ int ld_volume_usage(struct ld_core *core, const char *id, struct ld_usage *ret, 
 
     if (ld_store_volume_get(core->store, id, &v, err) < 0)
         return -1;
-    r = ld_tree_usage(core->root.volumes_fd, ld_sid_name(v.sid).text, NULL, ret);
+    r = ld_quota_usage(&core->env.quota, core->root.volumes_fd, ld_sid_name(v.sid).text, v.sid,
+                       NULL, ret);
     return r < 0 ? ld_err_sys(err, r, "count volume '%s'", v.name ? v.name : v.id) : 0;
 }

@@ -255,7 +255,7 @@ LD_TEST(quota, subvolumes_within_are_walked_like_directories)
     ld_test_sh("cd btrfs && mkdir -p a/b && btrfs -q subvolume create a/b/c && "
                "btrfs -q subvolume create a/b/c/d && echo x > a/b/c/d/e && "
                "mkdir a/m && mount -t tmpfs none a/m && echo y > a/m/not-ours");
-    cr_expect_eq(ld_tree_usage(fs, "a", &usage), 0);
+    cr_expect_eq(ld_tree_usage(fs, "a", NULL, &usage), 0);
     cr_expect_eq(usage.inodes, 5);
     cr_expect_eq(ld_remove_tree(fs, "a/b", NULL), 0);
     cr_expect_eq(faccessat(fs, "a/b", F_OK, 0), -1);

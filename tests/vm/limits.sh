@@ -1,6 +1,6 @@
 #!/bin/bash
-# Limits as the file system enforces them: project quotas of ext4 and xfs, on Debian's own kernel in an emulated machine,
-# since the kernel that the other tests run on may have none. Root.
+# Limits as the file system enforces them: project quotas of ext4 and xfs, and quota groups of btrfs, on Debian's own
+# kernel in an emulated machine, since the kernel that the other tests run on may have none, or newer ones. Root.
 #
 #     tests/vm/limits.sh [BUILD]
 #
@@ -27,7 +27,7 @@ on_host() {
     cp "$0" "$build/layerd" "$build/layerctl" "$tree/root/"
     mapfile -t libraries < <(ldd "$build/layerd" "$build/layerctl" | awk '$3 ~ /^\// {print $3 "\n/usr" $3}' |
         sort -u | xargs dpkg -S 2>/dev/null | cut -d: -f1 | sort -u)
-    tests/boot-kernel "$build/boot" "$tree" 'VM_GUEST=1 bash /root/limits.sh' e2fsprogs xfsprogs quota "${libraries[@]}"
+    tests/boot-kernel "$build/boot" "$tree" 'VM_GUEST=1 bash /root/limits.sh' btrfs-progs e2fsprogs xfsprogs quota "${libraries[@]}"
     status=$?
     rm -rf "$tree"
     return $status
@@ -150,6 +150,13 @@ test_volumes() {
     is "a clone has the limit" "$(field volume data2 size_limit)" 8388608
     check "container" layerctl create -n w -v data2:/data small
     refused "the clone is counted" write "$(there w)/data/three" 2048
+    check "unmount" layerctl umount v
+    check "a snapshot" layerctl volume snapshot data s
+    check "rollback" layerctl volume rollback data s
+    c=$(there v)
+    refused "what is rolled back to is counted" write "$c/data/three" 2048
+    rm -f "$c/data/three" "$c/data/two"
+    check "below the limit after a rollback" write "$c/data/three" 2048
     check "create" layerctl volume create filled --size-limit 4M
     refused "an import above the limit" layerctl volume import filled large.tar
     has "an import above the limit" "volume 'filled': write"
@@ -202,6 +209,30 @@ test_events() {
     check "remove" layerctl volume rm --purge ev
 }
 
+# The numbers of `df` that the quotas give, in one line; $1: --verify, which walks.
+counted() {
+    # shellcheck disable=SC2086
+    layerctl df $1 --format json | tr -d ' \n' | grep -oE '"(writable_layers|volumes)":\{[^}]*\}' | paste -sd,
+}
+
+# What the quotas count is what a walk finds, once all is on the disk.
+test_usage() {
+    local u size
+    check "create" layerctl volume create use
+    check "create" layerctl create -n u -v use:/data large
+    check "create" layerctl create -n uv --driver vfs large
+    u=$(there u)
+    # shellcheck disable=SC2016
+    check "files" bash -c 'cp -a /usr/share/zoneinfo "$0/z" 2>/dev/null || cp -a /etc "$0/z"; mkdir "$0/d"; ln "$0/etc/hostname" "$0/d/link"
+        rm -r "$0/seed"; truncate -s 1G "$0/sparse"; setfattr -n user.x -v y "$0/d" 2>/dev/null; cp -a "$0/z" "$0/data/"' "$u"
+    sync -f "$at"
+    is "df is what a walk finds" "$(counted '')" "$(counted --verify)"
+    size=$(layerctl container inspect -s u | tr -d ' \n' | grep -oE '"size":\{"bytes":[0-9]*' | grep -oE '[0-9]*$')
+    is "size is what du counts" "$size" "$(du -s --block-size=1 "$at"/data/w/*/upper/.. | cut -f1)"
+    check "remove" layerctl rm -f u uv
+    check "remove" layerctl volume rm --purge use
+}
+
 project() { lsattr -pd "$1" | awk '{print $1}'; }
 projects() { repquota -Pn "$at" | grep -c '^#[1-9][0-9]\{9\}'; }
 
@@ -241,6 +272,35 @@ test_kills() {
         sleep 0.1
     done
     is "nothing is counted or limited any more" "$(projects)" 0
+}
+
+# The rest is tests/api/test_limits.c: this is an older kernel.
+test_subvolumes() {
+    local c
+    check "create" layerctl create -n c --size-limit 4M small
+    check "create a neighbour" layerctl create -n free small
+    c=$(there c)
+    check "below the limit" write "$c/one" 3072
+    refused "above the limit" write "$c/two" 2048
+    check "a neighbour is not affected" write "$(there free)/one" 8192
+    check "raised" layerctl update c --size-limit 8M
+    check "raised" write "$c/two" 4096
+    kill_daemon
+    start
+    refused "the raised limit after a kill" write "$c/three" 2048
+    check "umount" layerctl umount c
+    check "snapshot" layerctl snapshot create c s
+    check "rollback" layerctl snapshot rollback c s
+    c=$(there c)
+    check "after a rollback the limit is whole" write "$c/three" 7168
+    refused "after a rollback there is one" write "$c/four" 2048
+    check "volume" layerctl volume create data --size-limit 4M
+    check "container" layerctl create -n v -v data:/seed large
+    refused "the seed counts" write "$(there v)/seed/two" 3584
+    check "remove" layerctl rm -f c free v
+    check "remove" layerctl volume rm --purge data
+    layerctl trash rm --all >/dev/null 2>&1
+    check "nothing is left" btrfs subvolume sync "$at"
 }
 
 # Once mounted without quotas: nothing is limited in silence.
@@ -303,31 +363,38 @@ test_own_project() {
 
 in_guest() {
     cd /root || exit 2
-    modprobe -a loop overlay quota_v2
+    modprobe -a loop overlay quota_v2 btrfs
     mkdir -p /srv/run
     printf '[storage]\nwatch_limits = 300ms\n' >conf
     make_images
-    for fs in ext4 xfs; do
-        at=/srv/$fs
+    for fs in btrfs ext4 xfs; do
+        at=/srv/$fs options=loop,prjquota
         mkdir -p "$at"
         truncate -s 512M "$fs.img"
         case $fs in
+        btrfs) mkfs.btrfs -q btrfs.img && options=loop,commit=1 ;;
         ext4) mkfs.ext4 -q -O quota,project -E quotatype=prjquota,lazy_itable_init=1 ext4.img ;;
         xfs) mkfs.xfs -q xfs.img ;;
         esac
-        mount -o loop,prjquota "$fs.img" "$at" || exit 2
+        mount -o "$options" "$fs.img" "$at" || exit 2
+        [[ $fs != btrfs ]] || btrfs quota enable "$at" || exit 2
         start
         is "$fs: info" "$(layerctl info --format json | tr -d ' \n' | grep -o '"quota":{"usable":[a-z]*')" '"quota":{"usable":true'
         layerctl load -q --type rootfs -t small small.tar >/dev/null
         layerctl load -q --type rootfs -t large large.tar >/dev/null
-        test_container overlay
-        test_container vfs
-        test_states
-        test_volumes
-        test_events
-        test_kills
-        test_own_project
-        [[ $fs != xfs ]] || test_without xfs.img
+        if [[ $fs == btrfs ]]; then
+            test_subvolumes
+        else
+            test_container overlay
+            test_container vfs
+            test_states
+            test_volumes
+            test_events
+            test_usage
+            test_kills
+            test_own_project
+            [[ $fs != xfs ]] || test_without xfs.img
+        fi
         kill_daemon
         grep -E 'error|critical' /root/daemon.log | grep -v 'is not held to its limits' && fail "$fs: the daemon's log"
         umount -q /srv/run/stage
