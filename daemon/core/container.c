@@ -330,10 +330,12 @@ void ld_unmounted_done(struct ld_unmounted *unmounted)
 /* What had a file system of its own can't come back: that is unmounted now. */
 static int remove_record(struct ld_core *core, const struct ld_write *w,
                          const struct ld_container *c, const struct ld_container_removal *how,
-                         struct ld_removed *ret, struct ld_err *err)
+                         bool may_be_held, struct ld_removed *ret, struct ld_err *err)
 {
     struct ld_removed removed LD_AUTO(ld_removed_done) = {.n = 0};
-    struct ld_remove remove = {.if_match = how->if_match, .volumes = how->volumes};
+    struct ld_remove remove = {.if_match = how->if_match,
+                               .volumes = how->volumes,
+                               .may_be_held = may_be_held && c->ever_mounted};
 
     if (!how->purge && !c->backing)
         remove.keep_ns = (int64_t)core->config->trash_containers_ms * 1000000;
@@ -366,7 +368,7 @@ int ld_container_unmount(struct ld_core *core, const struct ld_write *w, const c
         struct ld_container_removal how = {.volumes = true};
         struct ld_removed removed LD_AUTO(ld_removed_done) = {.n = 0};
 
-        if (remove_record(core, w, &c, &how, &removed, err) < 0)
+        if (remove_record(core, w, &c, &how, true, &removed, err) < 0)
             return -1;
     }
     *ret = ld_steal(&out);
@@ -430,7 +432,8 @@ int ld_container_remove(struct ld_core *core, const struct ld_write *w, const ch
         return ld_err_set(err, LD_E_PRECONDITION, "container '%s' is at version %llu, not %llu",
                           c.name ? c.name : c.id, (unsigned long long)c.version,
                           (unsigned long long)how->if_match);
-    if (make_removable(core, w, &c, how, err) < 0 || remove_record(core, w, &c, how, ret, err) < 0)
+    if (make_removable(core, w, &c, how, err) < 0 ||
+        remove_record(core, w, &c, how, how->force && !w->dry_run, ret, err) < 0)
         return -1;
     if (!w->dry_run && c.parent_sid != c.base_sid)
         ld_folder_note(core, c.parent_sid); /* what others have replaced of that state can go */

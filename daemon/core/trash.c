@@ -49,11 +49,35 @@ static int place_fd(const struct ld_core *core, enum ld_place place)
     return -EBADF;
 }
 
+/* Does anybody hold the writable layer sid in env's directory of them? What can't be told is not
+ * free. */
+static bool is_upper_held(const struct ld_driver_env *env, ld_sid sid)
+{
+    struct ld_writable w = {.sid = sid};
+    struct ld_err err = LD_ERR_INIT;
+    bool held = false;
+
+    if (ld_driver_overlay.in_use(env, &w, &held, &err) == 0)
+        return held;
+    ld_debug("probe of removed writable layer %" LD_PRI_SID ": %s", sid, err.message);
+    return true;
+}
+
+/* It is dropped when it is free: a holder has the layers below it, too. */
+static bool is_backing_held(struct ld_core *core, ld_sid sid)
+{
+    struct ld_driver_env env = ld_backing_env(&core->root, &core->env, sid);
+    bool held = env.w_fd >= 0 && is_upper_held(&env, sid);
+
+    ld_close(env.w_fd);
+    return held;
+}
+
 void ld_trash_take_one(struct ld_core *core, const struct ld_gone *gone)
 {
     size_t first = gone->place == LD_PLACE_LAYERS ? 0 : LD_LAYER_NAMES - 1;
 
-    if (gone->place == LD_PLACE_W)
+    if (gone->place == LD_PLACE_W && !is_backing_held(core, gone->sid))
         ld_backing_drop(core, gone->sid);
     /* The layer itself is the last: the start looks for it. */
     for (size_t i = first; i < LD_LAYER_NAMES; i++) {
@@ -404,19 +428,14 @@ static bool is_held_elsewhere(struct ld_core *core, const char *name, ld_sid sid
 {
     autofree char *upper = ld_asprintf("%s/upper", name);
     struct ld_driver_env env = core->env;
-    struct ld_writable w = {.sid = sid};
-    struct ld_err err = LD_ERR_INIT;
     struct stat st;
-    bool held = false;
 
+    if (ld_backing_is_there(&core->root, sid))
+        return true; /* it would have been dropped */
     if (fstatat(core->root.trash_fd, upper, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return false; /* a copy: its holders keep what they have open, like any deleted file */
     env.w_fd = core->root.trash_fd;
-    if (ld_driver_overlay.in_use(&env, &w, &held, &err) < 0) {
-        ld_debug("probe of trash/%s: %s", name, err.message);
-        return true;
-    }
-    return held;
+    return is_upper_held(&env, sid);
 }
 
 static int delete_one(struct ld_core *core, const struct ld_trash *t, const bool *cancel)

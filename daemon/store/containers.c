@@ -631,8 +631,8 @@ static int remove_one(struct ld_tx *tx, const struct ld_container *c, const stru
 
     if (ld_trash_add(tx, gone, &owner, how->keep_ns, removed, err) < 0)
         return -1;
-    rc = how->keep_ns > 0 ? mark_removed(tx, c->id, err)
-                          : ld_container_destroy(tx, c->id, removed, err);
+    rc = how->keep_ns > 0 || how->may_be_held ? mark_removed(tx, c->id, err)
+                                              : ld_container_destroy(tx, c->id, removed, err);
     if (rc < 0 || (how->volumes && drop_volumes(tx, c, how->keep_ns, removed, err) < 0))
         return -1;
     removed->is_removed = true;

@@ -298,6 +298,9 @@ struct ld_remove {
     uint64_t if_match; /* 0: any version */
     int64_t keep_ns;   /* how long it can be restored from trash; 0: it is destroyed */
     bool volumes;      /* container: its anonymous volumes too, where nobody else has them */
+    /* container: somebody may have it mounted still, so it needs its layers until its directory is
+     * deleted (ld_store_trash_forget). */
+    bool may_be_held;
 };
 /* not_found, precondition. Its writable layer, its snapshots, layers and anonymous volumes that
  * lose their last user leave with it: ret_removed. Event container.remove (volume.remove). */

@@ -334,3 +334,33 @@ KEEPING_TEST(is_emptied_around_what_cant_be_counted)
     (void)ld_want(d->client, 204, "DELETE", NULL, "/v1/trash");
     ld_wait_reaped(d);
 }
+
+/* In a mount namespace of its own a process has what it has, whatever is removed here. */
+LD_API_TEST(trash, keeps_the_layers_of_a_removed_container_for_who_holds_it)
+{
+    struct ld_text at;
+    pid_t holder;
+
+    for (int is_auto = 0; is_auto < 2; is_auto++) {
+        ld_have_base(c);
+        (void)ld_create(c, "web", "base", is_auto ? "'auto_remove':true" : NULL);
+        at = ld_mount(c, "web");
+        holder = ld_hold_elsewhere(at.s);
+        (void)ld_want(c, 204, "DELETE", NULL, "/v1/images/base?force");
+        if (is_auto)
+            ld_unmount(c, "web");
+        else
+            (void)ld_want(c, 204, "DELETE", NULL, "/v1/containers/web?force");
+        (void)ld_want_error(c, "not_found", "GET", NULL, "/v1/containers/web");
+        for (int i = 0; i < 2; i++) {
+            ld_test_sh("for i in $(seq 20); do test -s /proc/%d/root/mnt/held/etc/passwd || "
+                       "exit 1; sleep 0.05; done",
+                       holder);
+            ld_daemon_kill(d);
+            ld_daemon_again(d);
+        }
+        ld_hold_end(holder);
+        ld_wait_count(d, "layers", 1);
+        ld_expect_df_is_du(d, c);
+    }
+}
