@@ -213,6 +213,29 @@ STORE_TEST(are_returned_to_and_what_only_the_present_needed_leaves)
     ld_test_fails(ld_store_move(store, &LD_WRITE_SELF, &back, &removed, &err), &err, LD_E_CONFLICT);
 }
 
+STORE_TEST(leave_a_container_alone_that_moves_onto_what_shows_the_same)
+{
+    LD_AUTO(ld_removed_done) struct ld_removed removed = {0};
+    LD_AUTO(ld_container_done) struct ld_container before = {0}, after = {0};
+    ld_sid sid[2];
+    struct ld_moved onto = {.container = ld_test_id(1)};
+
+    freeze_many(sid, 2);
+    ld_test_ok(ld_store_container_get(store, ld_test_id(1), &before, &err), &err);
+    onto.upper_sid = upper_of(1);
+    onto.next_sid = take_sid();
+    onto.tip_sid = sid[0];
+    ld_test_ok(ld_store_layer_set_damage(store, &LD_WRITE_SELF, sid[0], "gone", &err), &err);
+    ld_test_fails(ld_store_move(store, &LD_WRITE_SELF, &onto, &removed, &err), &err, LD_E_CONFLICT);
+    cr_expect_eq(upper_of(1), onto.upper_sid, "nothing has changed");
+    ld_test_ok(ld_store_layer_set_damage(store, &LD_WRITE_SELF, sid[0], NULL, &err), &err);
+    ld_test_ok(ld_store_move(store, &LD_WRITE_SELF, &onto, &removed, &err), &err);
+    cr_expect_eq(removed.n, 1, "the writable layer; a snapshot has the second state");
+    cr_expect_eq(parent_of(1), sid[0]);
+    ld_test_ok(ld_store_container_get(store, ld_test_id(1), &after, &err), &err);
+    cr_expect_eq(after.version, before.version);
+}
+
 /* ---- folding ---- */
 
 STORE_TEST(can_be_folded_where_they_are_states_of_containers)
